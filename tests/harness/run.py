@@ -1,0 +1,214 @@
+"""The test runner: sets up, runs folder after folder, prints one line a test and the total.
+
+Folders that debug on a local target run as an ordinary user, who when the runner is root is one without any
+capability, in a network namespace that holds nothing but loopback: what leaks past the product fails at once.
+"""
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import places, setup  # noqa: E402
+
+# Folder, the parts of the set-up it needs, and whether it runs as the ordinary user.
+FOLDERS = {
+    "tidy": (["tidy"], False),
+    "unit": (["tidy"], False),
+    "conformance": (["local"], True),
+    "rpc": (["local"], True),
+    "agent": (["local"], True),
+    "cluster": (["local", "cluster"], False),
+    "editors": (["local"], True),
+}
+ORDINARY = 65534  # nobody
+CLONE_NEWNET = 0x40000000
+
+
+class Totals:
+    def __init__(self):
+        self.passed, self.failed, self.skipped = 0, [], []
+
+    def add(self, name, outcome, text="", seconds=None):
+        time = "" if seconds is None else f" ({seconds:.1f} s)"
+        print(f"{outcome:4} {name}{time}{' - ' + text if outcome == 'skip' else ''}", flush=True)
+        if outcome == "ok":
+            self.passed += 1
+        elif outcome == "skip":
+            self.skipped.append((name, text))
+        else:
+            self.failed.append(name)
+            print("     " + text.strip().replace("\n", "\n     "), flush=True)
+
+    def print(self):
+        for name, reason in self.skipped:
+            print(f"skipped: {name} - {reason.splitlines()[0] if reason else 'no reason given'}")
+        for name in self.failed:
+            print(f"failed: {name}")
+        print(f"{self.passed} passed, {len(self.failed)} failed, {len(self.skipped)} skipped")
+
+
+def files_of(folder):
+    return sorted((places.ROOT / "tests" / folder).glob("test_*.py"))
+
+
+def tests_in(path):
+    return re.findall(r"^def (test_\w+)\(", path.read_text(), re.M)
+
+
+def unit(totals):
+    """The unit tests of the workspace, counted one by one from what cargo prints."""
+    environment = os.environ | {"CARGO_TERM_COLOR": "never"}
+    cargo = subprocess.Popen(["cargo", "test", "--workspace", "--no-fail-fast"], cwd=places.ROOT, env=environment, text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    crate, tail, counted = "?", [], 0
+    for line in cargo.stdout:
+        tail = [*tail[-60:], line]
+        if found := re.match(r"\s+(?:Running .*\((.*)/deps/(\w+)-\w+\)|Doc-tests (\w+))", line):
+            crate = found[2] or f"{found[3]} (doc)"
+        elif found := re.match(r"test (.+?)(?: - should panic)? \.\.\. (ok|FAILED|ignored)(?:, (.*))?$", line):
+            outcome = {"ok": "ok", "FAILED": "FAIL", "ignored": "skip"}[found[2]]
+            totals.add(f"unit {crate}::{found[1]}", outcome, found[3] or ("see cargo's output below" if outcome == "FAIL" else ""))
+            counted += outcome == "FAIL"
+    if cargo.wait() and not counted:
+        totals.add("unit cargo test --workspace", "FAIL", "".join(tail))
+    elif counted:
+        print("".join(tail))
+
+
+@contextmanager
+def as_shipped_by_distributions():
+    """/dev/fuse is everyone's on a distribution; on a machine where it is root's, opens it while the tests run."""
+    path = "/dev/fuse"
+    if os.geteuid() != 0 or not os.path.exists(path):
+        yield
+        return
+    mode = os.stat(path).st_mode & 0o7777
+    os.chmod(path, 0o666)
+    try:
+        yield
+    finally:
+        os.chmod(path, mode)
+
+
+def become_ordinary():
+    """Run in the child before its program: a network of its own with loopback only, then no privilege at all."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "unshare")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    os.setgroups([])
+    os.setresgid(ORDINARY, ORDINARY, ORDINARY)
+    os.setresuid(ORDINARY, ORDINARY, ORDINARY)
+
+
+@contextmanager
+def workplace(ordinary):
+    """The folder and environment tests run in; the ordinary user gets a copy of what it might not be able to read."""
+    base = Path(tempfile.mkdtemp(prefix="mit-"))
+    environment = os.environ | {"MIRRORD_TEST_CACHE": str(places.cache()), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(base / "tmp")}
+    (base / "tmp").mkdir()
+    root = places.ROOT
+    try:
+        if ordinary:
+            (base / "home").mkdir()
+            environment |= {"HOME": str(base / "home"), "XDG_CACHE_HOME": str(base / "home/.cache")}
+            environment.pop("XDG_RUNTIME_DIR", None)
+            binary = shutil.copy(places.product(build=False), base / "mirrord-ide")
+            environment["MIRRORD_IDE_BIN"] = str(binary)
+            if os.geteuid() == 0:
+                root = base / "checkout"
+                ignored = shutil.ignore_patterns("__pycache__", "node_modules", "kube")
+                for part in ("tests", "examples"):
+                    shutil.copytree(places.ROOT / part, root / part, ignore=ignored)
+                environment["MIRRORD_TEST_ROOT"] = str(root)
+                for folder, folders, files in os.walk(base):
+                    for name in [".", *folders, *files]:
+                        os.chown(os.path.join(folder, name), ORDINARY, ORDINARY, follow_symlinks=False)
+        yield root, environment
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def run_file(path, root, environment, ordinary, totals, names=()):
+    """Runs one file's tests in a process of its own and counts what it reports."""
+    local_path = root / path.relative_to(places.ROOT)
+    reader, writer = os.pipe()
+    child = subprocess.Popen(
+        [sys.executable, "-B", str(root / "tests/harness/run_file.py"), str(local_path), str(writer), *names],
+        env=environment, cwd=root, pass_fds=[writer], stdin=subprocess.DEVNULL,
+        preexec_fn=become_ordinary if ordinary and os.geteuid() == 0 else None)
+    os.close(writer)
+    label, running, reported = f"{path.parent.name}/{path.stem}", None, set()
+    with os.fdopen(reader) as results:
+        for line in results:
+            result = json.loads(line)
+            running = result.get("begin")
+            if running is None:
+                reported.add(result["test"])
+                totals.add(f"{label} {result['test']}", result["outcome"], result["text"], result["seconds"])
+    code = child.wait()
+    wanted = set(names or tests_in(path))
+    for name in sorted(wanted - reported):
+        totals.add(f"{label} {name}", "FAIL", "was running when its process ended" if name == running else f"never ran: the file's process ended with {code}")
+    if code and wanted <= reported:
+        totals.add(f"{label} (its process)", "FAIL", f"ended with {code}")
+
+
+def run_folder(folder, totals, reasons, name=None):
+    parts, ordinary = FOLDERS[folder]
+    reason = next((reasons[part] for part in parts if part in reasons), None)
+    if folder == "unit":
+        if reason:
+            totals.add("unit", "skip", reason)
+        else:
+            unit(totals)
+        return
+    chosen = [(path, [test for test in tests_in(path) if not name or name in test]) for path in files_of(folder)]
+    if reason:
+        for path, names in chosen:
+            for test in names:
+                totals.add(f"{folder}/{path.stem} {test}", "skip", reason)
+        return
+    with as_shipped_by_distributions() if ordinary else nullcontext(), workplace(ordinary) as (root, environment):
+        for path, names in chosen:
+            if names:
+                run_file(path, root, environment, ordinary, totals, names)
+
+
+def main():
+    words, install, name = sys.argv[1:], False, None
+    folders = []
+    while words:
+        word = words.pop(0)
+        if word == "--install":
+            install = True
+        elif word == "-k" and words:
+            name = words.pop(0)
+        elif word.rstrip("/").removeprefix("tests/") in FOLDERS:
+            folders.append(word.rstrip("/").removeprefix("tests/"))
+        else:
+            sys.exit(f"usage: tests/run [--install] [-k PART_OF_NAME] [{'|'.join(FOLDERS)}]...")
+    folders = [folder for folder in folders or FOLDERS if folder == "unit" or files_of(folder)]
+    parts = [part for part in setup.PARTS if any(part in FOLDERS[folder][0] for folder in folders)]
+    totals = Totals()
+    try:
+        reasons = setup.set_up(parts, install)
+        for part, reason in reasons.items():
+            print(f"cannot set up {part}: {reason}", flush=True)
+        for folder in folders:
+            run_folder(folder, totals, reasons, name)
+    except KeyboardInterrupt:
+        totals.failed.append("interrupted")
+    totals.print()
+    sys.exit(1 if totals.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

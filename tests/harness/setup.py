@@ -1,0 +1,165 @@
+"""Builds the caches of the tests: system packages, the Python venv, compiled samples, the product, the cluster.
+
+Idempotent. Packages are installed only as root or with --install, and none is ever removed. What cannot be had is
+told with the line that gets it, and the tests which need it are skipped with that reason.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import places  # noqa: E402
+
+PARTS = ["tidy", "local", "cluster"]
+
+
+class Missing(Exception):
+    """Something a part needs is not there; the text says what, and how to get it."""
+
+
+def say(text):
+    print(f"setup: {text}", file=sys.stderr, flush=True)
+
+
+def run(command, **options):
+    done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True, **options)
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+        raise Missing(f"{' '.join(map(str, command[:4]))} … failed:\n{tail}")
+    return done.stdout
+
+
+def packages(wanted: dict[str, bool], install: bool):
+    """Installs the Debian packages whose test says that they are missing."""
+    missing = [name for name, there in wanted.items() if not there]
+    if not missing:
+        return
+    line = ["apt-get", "install", "--no-remove", "--no-install-recommends", "-y", *missing]
+    root = os.geteuid() == 0
+    if not shutil.which("apt-get") or not (root or install):
+        raise Missing(f"{', '.join(missing)} missing; get it with: sudo {' '.join(line)}")
+    say("installing " + ", ".join(missing))
+    prefix = [] if root else ["sudo"]
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        run(prefix + line, env=environment)
+    except Missing:
+        run([*prefix, "apt-get", "update"], env=environment)
+        run(prefix + line, env=environment)
+
+
+def has(*programs):
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return all(shutil.which(program, path=path) for program in programs)
+
+
+def stamped(result: Path, sources: list[Path], make):
+    """Runs `make` unless `result` was made from these very sources."""
+    digest = hashlib.sha256()
+    for source in sources:
+        for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            if file.is_file():
+                digest.update(file.name.encode() + file.read_bytes())
+    stamp = result.parent / f".{result.name}.stamp"
+    if result.exists() and stamp.exists() and stamp.read_text() == digest.hexdigest():
+        return
+    result.parent.mkdir(parents=True, exist_ok=True)
+    say(f"making {result}")
+    make()
+    stamp.write_text(digest.hexdigest())
+
+
+def venv(install: bool):
+    """A venv with the packages of requirements.txt, on a Python that any user of this machine can start."""
+    folder, wanted = places.cache() / "venv", Path(__file__).with_name("requirements.txt")
+
+    def make():
+        shutil.rmtree(folder, ignore_errors=True)
+        run([sys.executable, "-m", "venv", folder])
+        run([folder / "bin/pip", "install", "--quiet", "--disable-pip-version-check", "-r", wanted])
+
+    has_venv = subprocess.run([sys.executable, "-c", "import ensurepip, venv"], capture_output=True).returncode == 0
+    packages({"python3-venv": has_venv}, install)
+    stamped(folder, [wanted], make)
+
+
+def samples(install: bool):
+    """The samples that need compiling: Go static and stripped, C static, Java when a JDK is there."""
+    packages({"gcc": has("gcc"), "libc6-dev": Path("/usr/include/stdio.h").exists(), "nodejs": has("node"), "golang-go": has("go")}, install)
+    cache, examples = places.cache(), places.EXAMPLES
+    go, c, java = cache / "bin/sample-go", cache / "bin/sample-c", cache / "java"
+    stamped(go, [examples / "go"], lambda: run(
+        ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", go, "."], cwd=examples / "go", env=os.environ | {"CGO_ENABLED": "0"}))
+    stamped(c, [examples / "c"], lambda: run(["gcc", "-O2", "-static", "-s", "-o", c, examples / "c/app.c"]))
+    if has("javac"):
+        stamped(java, [examples / "java"], lambda: run(["javac", "-d", java, examples / "java/App.java"]))
+
+
+def tidy(install: bool):
+    if not has("cargo"):
+        raise Missing("cargo is missing: install Rust from https://rustup.rs")
+    venv(install)
+
+
+def local(install: bool):
+    """What the tests on a local target need: the venv, the samples, the product itself."""
+    packages({"iproute2": has("ip"), "util-linux": has("unshare", "nsenter")}, install)
+    venv(install)
+    samples(install)
+    if not os.environ.get("MIRRORD_IDE_BIN"):
+        musl()
+        say("building the product: cargo build --release -p ide-server")
+        run(["cargo", "build", "--release", "-p", "ide-server"], cwd=places.ROOT)
+    places.product()
+
+
+def musl():
+    """The agent is linked static with musl where rustup can bring it, else with glibc's static archive."""
+    target = f"{os.uname().machine}-unknown-linux-musl"
+    if not has("rustup"):
+        say(f"no rustup here: the agent is built with +crt-static instead of {target}")
+        return
+    if target not in run(["rustup", "target", "list", "--installed"], cwd=places.ROOT).split():
+        try:
+            run(["rustup", "target", "add", target], cwd=places.ROOT)
+        except Missing as reason:
+            say(f"{target} cannot be had, so the agent is built with +crt-static: {reason}")
+
+
+def cluster(install: bool):
+    if os.geteuid() != 0:
+        raise Missing("the test cluster needs root")
+    build = places.ROOT / "tests/cluster/build"
+    say("building the test cluster's parts (minutes when new)")
+    run([build])
+
+
+def set_up(parts, install: bool) -> dict[str, str]:
+    """Builds the parts named; answers with the reason for each one that cannot be had."""
+    places.cache().mkdir(parents=True, exist_ok=True)
+    reasons = {}
+    for part in parts:
+        try:
+            {"tidy": tidy, "local": local, "cluster": cluster}[part](install)
+        except (Missing, places.NotBuilt) as reason:
+            reasons[part] = str(reason)
+    return reasons
+
+
+def main():
+    words = sys.argv[1:]
+    parts = [word for word in words if word != "--install"] or PARTS
+    if unknown := set(parts) - set(PARTS):
+        sys.exit(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    reasons = set_up(parts, "--install" in words)
+    for part, reason in reasons.items():
+        print(f"{part}: {reason}", file=sys.stderr)
+    sys.exit(1 if reasons else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""What a test file imports: how a test is skipped, limited in time, and waits for an event."""
+
+import time
+
+DEFAULT_LIMIT = 60
+
+
+class Skip(Exception):
+    """This test cannot run here; the text says why, and the run counts it."""
+
+
+def limit(seconds):
+    """Gives a test more (or less) time than the default."""
+
+    def mark(test):
+        test.limit = seconds
+        return test
+
+    return mark
+
+
+def eventually(check, what: str, seconds=10.0):
+    """Asks `check` until it gives something true, and answers with that; `what` stands in the error."""
+    end = time.monotonic() + seconds
+    while True:
+        got = check()
+        if got:
+            return got
+        if time.monotonic() > end:
+            raise AssertionError(f"after {seconds:g} s still not: {what}")
+        time.sleep(0.02)
+
+
+def equal(got, wanted, what=""):
+    """Asserts equality and shows both sides, which a bare assert does not."""
+    if got != wanted:
+        raise AssertionError(f"{what + ': ' if what else ''}got {got!r}, wanted {wanted!r}")
+
+
+def contains(text, part, what=""):
+    if part not in text:
+        raise AssertionError(f"{what + ': ' if what else ''}{part!r} is not in:\n{text}")
