@@ -13,6 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import places  # noqa: E402
+from harness.image import python_root  # noqa: E402
 
 PARTS = ["tidy", "local", "cluster"]
 
@@ -110,6 +111,7 @@ def local(install: bool):
     packages({"iproute2": has("ip"), "util-linux": has("unshare", "nsenter")}, install)
     venv(install)
     samples(install)
+    python_root()
     if not os.environ.get("MIRRORD_IDE_BIN"):
         musl()
         say("building the product: cargo build --release -p ide-server")

@@ -1,0 +1,250 @@
+"""A pod made of nothing but namespaces, by any user: the target of the demo and of most tests.
+
+`LocalPod` has an address on a veth pair, a resolver that knows names nobody else does, host name, files, volumes and
+containers, and a second network from which requests reach it. See `pod_inside` for how it is made. The address ranges
+are those kept for documentation, so that a request which escapes does no harm.
+"""
+
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from . import places
+from .dns_server import DnsServer
+from .image import PYTHON, python_root
+
+CLIENT_ADDRESS, POD_ADDRESS, DNS_ADDRESS = "192.0.2.1", "192.0.2.2", "192.0.2.53"
+CLIENT_ADDRESS6, POD_ADDRESS6 = "2001:db8::1", "2001:db8::2"
+SECRET_NAME_ADDRESS = "192.0.2.77"
+
+
+class PodError(Exception):
+    """The stand-in pod could not be made or asked; the text says what failed."""
+
+
+def user_namespaces_allowed() -> str | None:
+    """None when this user may make user namespaces, else the reason why not."""
+    done = subprocess.run(["unshare", "--user", "--map-root-user", "--net", "--mount", "true"], capture_output=True, text=True)
+    return None if done.returncode == 0 else done.stderr.strip() or "unshare failed"
+
+
+class Network:
+    """One network namespace, through the process that keeps it; makes sockets there."""
+
+    def __init__(self, control: socket.socket):
+        self.control = control
+
+    def ask(self, command, timeout=20.0):
+        self.control.settimeout(timeout)
+        try:
+            self.control.send(json.dumps(command).encode())
+            message, descriptors, _, _ = socket.recv_fds(self.control, 1 << 20, 1)
+        except OSError as error:
+            raise PodError(f"the stand-in pod does not answer ({command['do']}): {error}") from error
+        if not message:
+            raise PodError(f"the stand-in pod ended ({command['do']})")
+        answer = json.loads(message)
+        if "error" in answer:
+            raise PodError(answer["error"])
+        return answer, descriptors
+
+    def new_socket(self, kind=socket.SOCK_STREAM, family=socket.AF_INET, bind=None, listen=None) -> socket.socket:
+        """A socket that lives in this network though it is used from here."""
+        command = {"do": "socket", "family": family, "kind": kind}
+        if bind:
+            command["bind"] = bind
+        if listen:
+            command["listen"] = listen
+        _, descriptors = self.ask(command)
+        return socket.socket(fileno=descriptors[0])
+
+    def connect(self, address: str, port: int, timeout=10.0) -> socket.socket:
+        made = self.new_socket(family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+        made.settimeout(timeout)
+        try:
+            made.connect((address, port))
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def http(self, address: str, port: int, timeout=10.0) -> http.client.HTTPConnection:
+        """An HTTP connection, kept alive between its requests, that starts in this network."""
+        connection = http.client.HTTPConnection(address, port, timeout=timeout)
+        connection.sock = self.connect(address, port, timeout)
+        return connection
+
+    def get(self, address: str, port: int, path: str, timeout=10.0, headers=None) -> dict:
+        """One request on a connection of its own; the answer's JSON."""
+        connection = self.http(address, port, timeout)
+        try:
+            connection.request("GET", path, headers={"Host": "sample", "Connection": "close"} | (headers or {}))
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    def nft_tables(self) -> list[str]:
+        return self.ask({"do": "nft"})[0]["tables"]
+
+
+def made_up(prefix: str) -> str:
+    """A value that cannot be mistaken for any other run's."""
+    return f"{prefix}-{secrets.token_hex(4)}"
+
+
+class LocalPod:
+    """The pod; a context manager. Values that only the pod has are made up anew for each."""
+
+    def __init__(self, names: dict[str, list[str]] | None = None):
+        self.hostname = made_up("sample")
+        self.greeting = made_up("hello")
+        self.banner = made_up("banner")
+        self.secret = made_up("secret")
+        self.name = made_up("shop") + ".example"
+        self.names = {self.name: [SECRET_NAME_ADDRESS]} | (names or {})
+        self.address = POD_ADDRESS
+        self.folder = Path(tempfile.mkdtemp(prefix="pod-"))
+        self.log = self.folder / "log"
+        self.containers: list[int] = []
+        self.namespaces: set[str] = set()
+
+    def __enter__(self):
+        try:
+            self.make()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def make(self):
+        inside = Path(__file__).with_name("pod_inside.py")
+        base = self.folder / "base"
+        base.mkdir()
+        client, client_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pod, pod_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.client, self.pod = Network(client), Network(pod)
+        with client_inside, pod_inside:
+            self.keeper = subprocess.Popen(
+                ["unshare", "--user", "--map-root-user", "--net", "--mount", "--", sys.executable, "-I", "-B", str(inside), str(base),
+                 str(client_inside.fileno()), str(pod_inside.fileno())],
+                pass_fds=[client_inside.fileno(), pod_inside.fileno()], stdin=subprocess.DEVNULL)
+        client.settimeout(10)
+        hello = client.recv(4096)
+        if not hello:
+            raise PodError("user namespaces are not to be had here: " + (user_namespaces_allowed() or "the keeper ended"))
+        self.pod_process = json.loads(hello)["pod_process"]
+        self.pod.ask({"do": "ip", "words": ["link", "set", "lo", "up"]})  # its answer says that it has its own network
+        self.network()
+        self.namespaces = {os.readlink(f"/proc/{pid}/ns/{kind}") for pid in (self.keeper.pid, self.pod_process) for kind in ("net", "user")}
+        self.dns = DnsServer(self.pod.new_socket(socket.SOCK_DGRAM, bind=[DNS_ADDRESS, 53]),
+                             self.pod.new_socket(bind=[DNS_ADDRESS, 53], listen=16), self.names)
+
+    def network(self):
+        def client(*words):
+            self.client.ask({"do": "ip", "words": words})
+
+        def pod(*words):
+            self.pod.ask({"do": "ip", "words": words})
+
+        client("link", "set", "lo", "up")
+        client("link", "add", "to-pod", "type", "veth", "peer", "name", "eth0", "netns", str(self.pod_process))
+        client("address", "add", f"{CLIENT_ADDRESS}/24", "dev", "to-pod")
+        client("address", "add", f"{CLIENT_ADDRESS6}/64", "dev", "to-pod", "nodad")
+        client("link", "set", "to-pod", "up")
+        pod("address", "add", f"{POD_ADDRESS}/24", "dev", "eth0")
+        pod("address", "add", f"{POD_ADDRESS6}/64", "dev", "eth0", "nodad")
+        pod("address", "add", f"{DNS_ADDRESS}/32", "dev", "lo")
+        pod("link", "set", "eth0", "up")
+        pod("route", "add", "default", "via", CLIENT_ADDRESS)
+
+    def start(self, argv: list[str], *, image: Path | None, env=None, files=None, programs=None, volumes=None, cwd="/") -> int:
+        """Starts a container in the pod and answers with the pid of its first process, as this machine knows it.
+
+        `image` is the root file system below (None: an empty one); `programs` maps a path in the container to a file of this machine, `files` a path to its content, `volumes` a
+        mount point to its files. What every pod of these tests has (greeting, banner, secret) comes with it.
+        """
+        spec = {
+            "argv": argv, "image": image and str(image), "cwd": cwd, "hostname": self.hostname, "log": str(self.log),
+            "env": {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "PORT": "80", "SAMPLE_GREETING": self.greeting,
+                    "SAMPLE_FILE": "/etc/sample/banner.txt", "SAMPLE_NAME": self.name} | (env or {}),
+            "files": files or {}, "programs": programs or {},
+            "volumes": {"/etc/sample": {"banner.txt": self.banner + "\n"}, "/var/run/secrets/sample": {"token": self.secret}} | (volumes or {}),
+            "hosts": f"127.0.0.1 localhost\n::1 localhost\n{POD_ADDRESS} {self.hostname}\n198.51.100.9 only-in-hosts\n",
+            "resolv_conf": f"search sample.svc.example svc.example\nnameserver {DNS_ADDRESS}\noptions ndots:5\n",
+        }
+        pid = self.pod.ask({"do": "start", "spec": spec})[0]["pid"]
+        self.containers.append(pid)
+        kinds = ("pid", "mnt", "uts")
+        self.namespaces |= {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in kinds}
+        return pid
+
+    def start_sample(self, program="python", **options) -> int:
+        """Starts the sample service, waits until it answers inside the pod, and gives its pid."""
+        if program == "python":
+            pid = self.start([PYTHON, "/srv/app.py"], image=python_root(), programs={"/srv/app.py": str(places.EXAMPLES / "python/app.py")}, **options)
+        else:
+            pid = self.start(["/srv/app"], image=None, programs={"/srv/app": places.sample(program)[0]}, **options)
+        port = int((options.get("env") or {}).get("PORT", 80))
+        self.wait_for_port(port, pid)
+        return pid
+
+    def wait_for_port(self, port, pid, seconds=10.0):
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                self.pod.connect("127.0.0.1", port, 1.0).close()
+                return
+            except OSError as error:
+                if time.monotonic() > end or not os.path.exists(f"/proc/{pid}"):
+                    raise PodError(f"nothing listens on port {port} in the pod ({error}); its log:\n{self.log_text()}") from error
+                time.sleep(0.02)
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def say(self, text, port=80, timeout=10.0, headers=None) -> dict:
+        """Asks the service over the veth pair, as someone elsewhere in a cluster would."""
+        return self.client.get(POD_ADDRESS, port, "/say?text=" + quote(text), timeout, headers)
+
+    def left_behind(self) -> list[str]:
+        """Processes that still live in the pod's namespaces."""
+        found = []
+        for process in Path("/proc").iterdir():
+            if not process.name.isdigit():
+                continue
+            try:
+                if any(os.readlink(link) in self.namespaces for link in (process / "ns").iterdir()):
+                    found.append(f"{process.name} {(process / 'cmdline').read_bytes().replace(bytes(1), b' ').decode()}")
+            except OSError:
+                continue  # ended meanwhile, or another user's
+        return found
+
+    def close(self):
+        """Ends everything in the pod: its keeper's end is the end of them all."""
+        if hasattr(self, "dns"):
+            self.dns.close()
+        if hasattr(self, "keeper"):
+            self.client.control.close()
+            self.pod.control.close()
+            try:
+                self.keeper.wait(5)
+            except subprocess.TimeoutExpired:
+                self.keeper.send_signal(signal.SIGKILL)
+                self.keeper.wait()
+        end = time.monotonic() + 2
+        while self.left_behind() and time.monotonic() < end:
+            time.sleep(0.02)
+        shutil.rmtree(self.folder, ignore_errors=True)
