@@ -1,0 +1,208 @@
+//! A client of the agent's API server, from the kubeconfig and environment of whoever asked for the session.
+//!
+//! It is put together here, not by `kube::Client::try_from`, for one reason: that one leaves Nagle's algorithm on,
+//! and every small frame would wait for the delayed acknowledgement of the one before it, 40 ms.
+
+use super::error::LinkError;
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioExecutor;
+use kube::client::ConfigExt;
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use protocol::host::Endpoint;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a connection to the API server may take to open.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What names a cluster and the user there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterAccess {
+    /// Kubeconfig files, in order; empty means kubectl's own rules.
+    pub kubeconfig: Vec<String>,
+    /// The context, or the current one.
+    pub context: Option<String>,
+    /// Whether the server's certificate goes unchecked.
+    pub accept_invalid_certificates: Option<bool>,
+    /// Environment of the client that asked.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Keeps the last client: making one may run a credential plugin.
+#[derive(Default)]
+pub(super) struct Clusters {
+    last: Option<(ClusterAccess, kube::Client)>,
+}
+
+impl Clusters {
+    /// A client for an endpoint's cluster.
+    pub(super) async fn client(&mut self, endpoint: &Endpoint) -> Result<kube::Client, LinkError> {
+        let access = match endpoint {
+            Endpoint::PortForward { kubeconfig, context, accept_invalid_certificates, env, .. } => {
+                ClusterAccess {
+                    kubeconfig: kubeconfig.clone(),
+                    context: context.clone(),
+                    accept_invalid_certificates: *accept_invalid_certificates,
+                    env: env.clone(),
+                }
+            }
+            Endpoint::Unix { .. } => ClusterAccess::default(),
+        };
+        if let Some((known, client)) = &self.last
+            && *known == access
+        {
+            return Ok(client.clone());
+        }
+        let client = client(&access).await?;
+        self.last = Some((access, client.clone()));
+        Ok(client)
+    }
+
+    /// The next client is made afresh: the kubeconfig may have changed, or its token.
+    pub(super) fn forget(&mut self) {
+        self.last = None;
+    }
+}
+
+/// Makes a client with the latency that a data plane needs.
+///
+/// # Errors
+/// A kubeconfig that cannot be read, lacks the context, or names credentials that cannot be had.
+pub async fn client(access: &ClusterAccess) -> Result<kube::Client, LinkError> {
+    let config = config(access).await.map_err(|source| LinkError::Kubeconfig { source: Box::new(source) })?;
+    connect(&config, access).map_err(|source| LinkError::PortForward {
+        namespace: config.default_namespace.clone(),
+        pod: String::new(),
+        source: Box::new(source),
+    })
+}
+
+async fn config(access: &ClusterAccess) -> Result<kube::Config, KubeconfigError> {
+    let mut kubeconfig = Kubeconfig::default();
+    for path in paths(access)? {
+        kubeconfig = kubeconfig.merge(Kubeconfig::read_from(path)?)?;
+    }
+    for user in kubeconfig.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
+        if let Some(plugin) = &mut user.exec {
+            // Entries of the kubeconfig come last, so they win.
+            let entry = |(name, value): (&String, &String)| {
+                HashMap::from([("name".to_owned(), name.clone()), ("value".to_owned(), value.clone())])
+            };
+            let mut env: Vec<_> = access.env.iter().map(entry).collect();
+            env.extend(plugin.env.take().unwrap_or_default());
+            plugin.env = Some(env);
+        }
+    }
+    let options = KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
+    let proxy_of_cluster = proxy_of_cluster(&kubeconfig, access.context.as_deref());
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    if let Some(accept) = access.accept_invalid_certificates {
+        config.accept_invalid_certs = accept;
+    }
+    // kube has looked at our own environment, which is not the asking client's.
+    config.proxy_url = match proxy_of_cluster {
+        Some(url) => Some(url.parse().map_err(KubeconfigError::ParseProxyUrl)?),
+        None => proxy_of_environment(access, &config.cluster_url),
+    };
+    Ok(config)
+}
+
+fn variable(access: &ClusterAccess, name: &str) -> Option<String> {
+    let value = match access.env.is_empty() {
+        true => std::env::var(name).ok(),
+        false => access.env.get(name).cloned(),
+    };
+    value.filter(|value| !value.is_empty())
+}
+
+fn paths(access: &ClusterAccess) -> Result<Vec<PathBuf>, KubeconfigError> {
+    if !access.kubeconfig.is_empty() {
+        return Ok(access.kubeconfig.iter().map(PathBuf::from).collect());
+    }
+    if let Some(list) = variable(access, "KUBECONFIG") {
+        let paths = std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty());
+        // kubectl skips those of the list that do not exist.
+        return Ok(paths.filter(|path| path.exists()).collect());
+    }
+    let home = variable(access, "HOME").ok_or(KubeconfigError::FindPath)?;
+    Ok(vec![PathBuf::from(home).join(".kube/config")])
+}
+
+fn proxy_of_cluster(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<String> {
+    let name = context.or(kubeconfig.current_context.as_deref())?;
+    let context = kubeconfig.contexts.iter().find(|named| named.name == name)?.context.as_ref()?;
+    let cluster = kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()?;
+    cluster.proxy_url.clone().filter(|url| !url.is_empty())
+}
+
+fn proxy_of_environment(access: &ClusterAccess, server: &http::Uri) -> Option<http::Uri> {
+    let either = |upper: &str| variable(access, upper).or_else(|| variable(access, &upper.to_lowercase()));
+    let matcher = Matcher::builder()
+        .https(either("HTTPS_PROXY").unwrap_or_default())
+        .http(either("HTTP_PROXY").unwrap_or_default())
+        .no(either("NO_PROXY").unwrap_or_default())
+        .build();
+    // The authority with user and password is asked for again when the connection is made.
+    matcher.intercept(server).and_then(|_| {
+        let name = if server.scheme_str() == Some("http") { "HTTP_PROXY" } else { "HTTPS_PROXY" };
+        either(name)?.parse().ok()
+    })
+}
+
+fn connect(config: &kube::Config, access: &ClusterAccess) -> Result<kube::Client, kube::Error> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_keepalive(Some(Duration::from_secs(30)));
+    connector.set_connect_timeout(Some(CONNECT));
+    tracing::debug!(server = %config.cluster_url, context = ?access.context, "API server client");
+    let Some(proxy) = &config.proxy_url else { return build(config, connector) };
+    let matcher = Matcher::builder().all(proxy.to_string()).build();
+    let auth = matcher.intercept(&config.cluster_url);
+    match proxy.scheme_str() {
+        Some("socks5" | "socks5h") => {
+            let mut socks = SocksV5::new(proxy.clone(), connector);
+            if let Some((user, password)) = auth.as_ref().and_then(|auth| auth.raw_auth()) {
+                socks = socks.with_auth(user.to_owned(), password.to_owned());
+            }
+            build(config, socks)
+        }
+        Some("https") => {
+            let tls = config.rustls_https_connector_with_connector(connector)?;
+            let mut tunnel = Tunnel::new(proxy.clone(), tls);
+            if let Some(value) = auth.as_ref().and_then(|auth| auth.basic_auth()) {
+                tunnel = tunnel.with_auth(value.clone());
+            }
+            build(config, tunnel)
+        }
+        Some("http") => {
+            let mut tunnel = Tunnel::new(proxy.clone(), connector);
+            if let Some(value) = auth.as_ref().and_then(|auth| auth.basic_auth()) {
+                tunnel = tunnel.with_auth(value.clone());
+            }
+            build(config, tunnel)
+        }
+        _ => Err(kube::Error::ProxyProtocolUnsupported { proxy_url: Box::new(proxy.clone()) }),
+    }
+}
+
+fn build<H>(config: &kube::Config, connector: H) -> Result<kube::Client, kube::Error>
+where
+    H: tower::Service<http::Uri> + Clone + Send + Sync + 'static,
+    H::Response: Connection + hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    H::Future: Send + 'static,
+    H::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let tls = config.rustls_https_connector_with_connector(connector)?;
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls);
+    let service = tower::ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(tower::BoxError::from)
+        .service(http);
+    Ok(kube::Client::new(service, config.default_namespace.clone()))
+}

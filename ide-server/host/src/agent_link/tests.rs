@@ -1,0 +1,1 @@
+//! Tests against a peer that speaks the wire.
