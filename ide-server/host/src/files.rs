@@ -1,1 +1,242 @@
-//! To be written.
+//! The pod's files as real kernel objects: what the trap handlers call when a path is the pod's.
+//!
+//! A [`FileServer`] turns paths inside the target into descriptors and `struct stat`s. Its main way is a FUSE mount in
+//! a user and mount namespace of its own (`userns`), served by `fuse`; where user namespaces are barred, a FUSE
+//! mount made by `fusermount3` (`fusermount`); where that is missing too, sealed memfds and shadow folders
+//! ([`memfd`]). All three are read-only: what would write gets EROFS.
+//!
+//! Every call blocks for at most as long as the [`PodFs`] does, and asks the agent once: [`lookup`] says what for.
+
+mod attr;
+mod lookup;
+mod memfd;
+mod recent;
+mod source;
+
+use self::attr::Appearance;
+use self::lookup::{Pod, Wanted};
+use protocol::agent::{Response, request::Op};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+pub use self::lookup::Creds;
+
+/// A Linux error number.
+pub type Errno = i32;
+
+/// The agent's side of the files, as this module needs it.
+///
+/// Implementations must answer, if only with an errno, within [`DEADLINE`]: a trapped thread of the debuggee waits.
+pub trait PodFs: Send + Sync {
+    /// Asks the agent and waits for the answer.
+    ///
+    /// # Errors
+    /// When there was no answer at all; what the agent refused stands in [`Response::errno`].
+    fn request(&self, op: Op) -> Result<Response, Errno>;
+}
+
+/// How long an answer may take.
+pub const DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How files are served, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// FUSE in a user namespace of its own.
+    FuseUserns,
+    /// FUSE mounted by the system's `fusermount3`.
+    FuseMount3,
+    /// Whole files in memory, directories as shadow folders.
+    Memfd,
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::FuseUserns => "FUSE",
+            Self::FuseMount3 => "FUSE by fusermount3",
+            Self::Memfd => "memory copies",
+        })
+    }
+}
+
+/// What was set up while the process still had one thread.
+pub struct Prepared {
+    allowed: Vec<Backend>,
+}
+
+/// Makes the namespaces and the mount, by a helper process that ends with this one.
+///
+/// To be called from a thread that lives as long as the session (the helper dies with it), best before any other
+/// thread is started.
+#[must_use]
+pub fn prepare() -> Prepared {
+    prepare_only(&[Backend::FuseUserns, Backend::FuseMount3, Backend::Memfd])
+}
+
+/// The same with a choice of ways, for tests and for users who know better.
+#[must_use]
+pub fn prepare_only(allowed: &[Backend]) -> Prepared {
+    Prepared { allowed: allowed.to_vec() }
+}
+
+/// Serves the files of one target.
+pub struct FileServer {
+    pod: Arc<Pod>,
+    serving: Serving,
+    why_not: String,
+}
+
+enum Serving {
+    Memfd(memfd::Store),
+}
+
+impl FileServer {
+    /// Starts to serve by the best way there is. `folder` is the session's own (0700); what is put there goes again
+    /// when the server is dropped.
+    ///
+    /// # Errors
+    /// When not even memory copies can be served (the folder is not writable).
+    pub fn start(
+        prepared: Prepared,
+        pod: Arc<dyn PodFs>,
+        creds: Creds,
+        folder: &Path,
+    ) -> io::Result<FileServer> {
+        let mut why_not: Vec<String> = Vec::new();
+        why_not.push(format!("FUSE is not built yet ({} ways allowed)", prepared.allowed.len()));
+        let (shadow, dev) = memfd::shadow_folder(folder)?;
+        let look = Appearance::in_this_namespace(&creds, dev);
+        let pod = Arc::new(Pod::new(pod, creds, look)?);
+        let store = memfd::Store::new(Arc::clone(&pod), shadow);
+        Ok(Self { pod, serving: Serving::Memfd(store), why_not: why_not.join("; ") })
+    }
+
+    /// How files are served.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        match &self.serving {
+            Serving::Memfd(_) => Backend::Memfd,
+        }
+    }
+
+    /// Why not in a better way; empty for the best.
+    #[must_use]
+    pub fn why_not(&self) -> &str {
+        &self.why_not
+    }
+
+    /// open(2) of an absolute path of the pod, with the `resolve` flags of openat2(2).
+    ///
+    /// The descriptor is close-on-exec here whatever `flags` say; who hands it on sets what the caller asked for.
+    ///
+    /// # Errors
+    /// As open(2); EROFS for all that would write.
+    pub fn open(&self, path: &[u8], flags: i32, mode: u32, resolve: u64) -> Result<OwnedFd, Errno> {
+        // A mode is for files that are made, and none is.
+        let _ = mode;
+        let wanted = if flags & libc::O_PATH != 0 { Wanted::NOTHING } else { Wanted::CONTENT };
+        let opening = lookup::Opening { flags, resolve };
+        let mut found = self
+            .pod
+            .look(path, opening.follows(), wanted)
+            .map_err(|errno| opening.failure(&self.pod, path, errno))?;
+        if let Err(errno) = opening.check(&self.pod, path, &found) {
+            self.pod.let_go(&mut found);
+            return Err(errno);
+        }
+        match &self.serving {
+            Serving::Memfd(store) => store.open(found, flags),
+        }
+    }
+
+    /// stat(2), or lstat(2) without `follow`.
+    ///
+    /// # Errors
+    /// As stat(2).
+    pub fn stat(&self, path: &[u8], follow: bool) -> Result<libc::stat, Errno> {
+        let found = self.pod.look_recently(path, follow)?;
+        match &self.serving {
+            Serving::Memfd(store) => store.stat(&found),
+        }
+    }
+
+    /// statx(2) with the basic fields, whatever `mask` asks beyond them.
+    ///
+    /// # Errors
+    /// As statx(2).
+    pub fn statx(&self, path: &[u8], follow: bool, mask: u32) -> Result<libc::statx, Errno> {
+        if mask & 0x8000_0000 != 0 {
+            return Err(libc::EINVAL);
+        }
+        self.stat(path, follow).map(|stat| attr::statx_of(&stat))
+    }
+
+    /// access(2), by the mode bits and what the pod's process is.
+    ///
+    /// # Errors
+    /// As access(2); EROFS for `W_OK`.
+    pub fn access(&self, path: &[u8], mode: i32, follow: bool) -> Result<(), Errno> {
+        if mode & !(libc::R_OK | libc::W_OK | libc::X_OK) != 0 {
+            return Err(libc::EINVAL);
+        }
+        let found = self.pod.look_recently(path, follow)?;
+        self.pod.access(&found.stat, mode)
+    }
+
+    /// readlink(2), uncut.
+    ///
+    /// # Errors
+    /// As readlink(2).
+    pub fn readlink(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        let found = self.pod.look_recently(path, false)?;
+        if found.stat.mode & libc::S_IFMT != libc::S_IFLNK {
+            return Err(libc::EINVAL);
+        }
+        Ok(found.link.to_vec())
+    }
+
+    /// statfs(2): the pod's figures.
+    ///
+    /// # Errors
+    /// As statfs(2).
+    pub fn statfs(&self, path: &[u8]) -> Result<libc::statfs, Errno> {
+        self.pod.statfs(path)
+    }
+
+    /// getxattr(2), lgetxattr(2): no attribute is shown. Not checked is whether the path exists: a tool asks for
+    /// attributes of what it has just seen.
+    ///
+    /// # Errors
+    /// ENODATA always.
+    pub fn getxattr(&self, _path: &[u8], _name: &[u8]) -> Result<Vec<u8>, Errno> {
+        Err(libc::ENODATA)
+    }
+
+    /// listxattr(2), llistxattr(2): an empty list.
+    ///
+    /// # Errors
+    /// None so far.
+    pub fn listxattr(&self, _path: &[u8]) -> Result<Vec<u8>, Errno> {
+        Ok(Vec::new())
+    }
+
+    /// Whether a descriptor with this `st_dev` is one of ours. Always false for memory copies: see
+    /// [`FileServer::pod_path`].
+    #[must_use]
+    pub fn owns(&self, dev: u64) -> bool {
+        match &self.serving {
+            Serving::Memfd(_) => false,
+        }
+    }
+
+    /// The pod's path of a descriptor of ours, from its `st_dev` and its `/proc/PID/fd/N` text: what a path relative
+    /// to it starts from.
+    #[must_use]
+    pub fn pod_path(&self, dev: u64, link: &[u8]) -> Option<Vec<u8>> {
+        match &self.serving {
+            Serving::Memfd(store) => store.pod_path(link),
+        }
+    }
+}
