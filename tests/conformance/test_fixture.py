@@ -20,7 +20,7 @@ def test_the_pod_answers_over_the_veth_pair_with_what_only_it_has():
             pod.start_sample(program, env={"PORT": port})
             got = pod.say("are you there", int(port))
             wanted = {"text": "are you there", "greeting": pod.greeting, "file": pod.banner, "address": pod.names[pod.name][0],
-                      "hostname": pod.hostname, "client": "192.0.2.1", "pid": 1, "program": program}
+                      "hostname": pod.hostname, "client": "198.51.100.1", "pid": 1, "program": program}
             equal(got, wanted)
 
 

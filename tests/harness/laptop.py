@@ -12,6 +12,9 @@ from pathlib import Path
 from . import places
 
 
+ORDINARY = 65534  # nobody
+
+
 class Laptop:
     """A developer's machine as the product sees it; a context manager that ends with `stop --all`.
 
@@ -28,6 +31,12 @@ class Laptop:
         self.env |= {"MIRRORD_IDE_STATE_DIR": str(self.state), "XDG_CACHE_HOME": str(self.cache), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         self.env |= env or {}
         self.started: list[Session] = []
+        self.user: dict = {}
+        if os.geteuid() == 0 and "MIRRORD_TEST_ROOT" in os.environ:
+            # Under the runner root keeps the cluster, and the product runs without any privilege.
+            self.user = {"user": ORDINARY, "group": ORDINARY, "extra_groups": []}
+            os.chown(self.folder, ORDINARY, ORDINARY)
+            self.env |= {"HOME": str(self.folder), "TMPDIR": "/tmp"}
 
     def __enter__(self):
         return self
@@ -41,7 +50,7 @@ class Laptop:
     def run(self, *words, timeout=30.0, env=None, cwd=None, input=None) -> subprocess.CompletedProcess:
         """Runs one command of the product to its end."""
         return subprocess.run(self.command(words), env=self.env | (env or {}), cwd=cwd or self.folder, capture_output=True, text=True,
-                              timeout=timeout, input=input)
+                              timeout=timeout, input=input, **self.user)
 
     def json(self, *words, **options):
         done = self.run(*words, **options)
@@ -116,7 +125,7 @@ class Session:
         self.out, self.err = laptop.folder / f"out-{number}", laptop.folder / f"err-{number}"
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.process = subprocess.Popen(laptop.command(words), env=laptop.env | (env or {}), cwd=cwd or laptop.folder,
-                                            stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+                                            stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True, **laptop.user)
         self.laptop = laptop
 
     @property

@@ -23,9 +23,9 @@ from . import places
 from .dns_server import DnsServer
 from .image import PYTHON, python_root
 
-CLIENT_ADDRESS, POD_ADDRESS, DNS_ADDRESS = "192.0.2.1", "192.0.2.2", "192.0.2.53"
+CLIENT_ADDRESS, POD_ADDRESS, DNS_ADDRESS = "198.51.100.1", "198.51.100.2", "203.0.113.53"
 CLIENT_ADDRESS6, POD_ADDRESS6 = "2001:db8::1", "2001:db8::2"
-SECRET_NAME_ADDRESS = "192.0.2.77"
+SECRET_NAME_ADDRESS = "203.0.113.77"
 
 
 class PodError(Exception):
@@ -182,7 +182,7 @@ class LocalPod:
                     "SAMPLE_FILE": "/etc/sample/banner.txt", "SAMPLE_NAME": self.name} | (env or {}),
             "files": files or {}, "programs": programs or {},
             "volumes": {"/etc/sample": {"banner.txt": self.banner + "\n"}, "/var/run/secrets/sample": {"token": self.secret}} | (volumes or {}),
-            "hosts": f"127.0.0.1 localhost\n::1 localhost\n{POD_ADDRESS} {self.hostname}\n198.51.100.9 only-in-hosts\n",
+            "hosts": f"127.0.0.1 localhost\n::1 localhost\n{POD_ADDRESS} {self.hostname}\n203.0.113.9 only-in-hosts\n",
             "resolv_conf": f"search sample.svc.example svc.example\nnameserver {DNS_ADDRESS}\noptions ndots:5\n",
         }
         pid = self.pod.ask({"do": "start", "spec": spec})[0]["pid"]

@@ -12,23 +12,25 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import places, setup  # noqa: E402
+from harness.laptop import ORDINARY  # noqa: E402
 
-# Folder, the parts of the set-up it needs, and whether it runs as the ordinary user.
+# Where the tests of a folder run: in the checkout; as the ordinary user, alone in a network; or as root, who keeps the
+# cluster, with the product as the ordinary user. The last two work on copies that the ordinary user can read.
+CHECKOUT, ALONE, BESIDE_CLUSTER = "checkout", "alone", "beside a cluster"
 FOLDERS = {
-    "tidy": (["tidy"], False),
-    "unit": (["tidy"], False),
-    "conformance": (["local"], True),
-    "rpc": (["local"], True),
-    "agent": (["local"], True),
-    "cluster": (["local", "cluster"], False),
-    "editors": (["local"], True),
+    "tidy": (["tidy"], CHECKOUT),
+    "unit": (["tidy"], CHECKOUT),
+    "conformance": (["local"], ALONE),
+    "rpc": (["local"], ALONE),
+    "agent": (["local"], ALONE),
+    "cluster": (["local", "cluster"], BESIDE_CLUSTER),
+    "editors": (["local"], ALONE),
 }
-ORDINARY = 65534  # nobody
 CLONE_NEWNET = 0x40000000
 
 
@@ -98,6 +100,20 @@ def as_shipped_by_distributions():
         os.chmod(path, mode)
 
 
+@contextmanager
+def cluster():
+    """The test cluster, started unless it is up already; whoever started it stops it."""
+    scripts = places.ROOT / "tests/cluster"
+    if (places.cache() / "cluster/run/etcd.pid").exists():
+        yield
+        return
+    try:
+        subprocess.run([scripts / "up"], check=True, stdout=subprocess.DEVNULL)
+        yield
+    finally:
+        subprocess.run([scripts / "down"], check=False)
+
+
 def become_ordinary():
     """Run in the child before its program: a network of its own with loopback only, then no privilege at all."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
@@ -109,14 +125,14 @@ def become_ordinary():
 
 
 @contextmanager
-def workplace(ordinary):
+def workplace(where):
     """The folder and environment tests run in; the ordinary user gets a copy of what it might not be able to read."""
     base = Path(tempfile.mkdtemp(prefix="mit-"))
     environment = os.environ | {"MIRRORD_TEST_CACHE": str(places.cache()), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(base / "tmp")}
     (base / "tmp").mkdir()
     root = places.ROOT
     try:
-        if ordinary:
+        if where != CHECKOUT:
             (base / "home").mkdir()
             environment |= {"HOME": str(base / "home"), "XDG_CACHE_HOME": str(base / "home/.cache")}
             environment.pop("XDG_RUNTIME_DIR", None)
@@ -136,14 +152,14 @@ def workplace(ordinary):
         shutil.rmtree(base, ignore_errors=True)
 
 
-def run_file(path, root, environment, ordinary, totals, names=()):
+def run_file(path, root, environment, where, totals, names):
     """Runs one file's tests in a process of its own and counts what it reports."""
     local_path = root / path.relative_to(places.ROOT)
     reader, writer = os.pipe()
     child = subprocess.Popen(
         [sys.executable, "-B", str(root / "tests/harness/run_file.py"), str(local_path), str(writer), *names],
         env=environment, cwd=root, pass_fds=[writer], stdin=subprocess.DEVNULL,
-        preexec_fn=become_ordinary if ordinary and os.geteuid() == 0 else None)
+        preexec_fn=become_ordinary if where == ALONE and os.geteuid() == 0 else None)
     os.close(writer)
     label, running, reported = f"{path.parent.name}/{path.stem}", None, set()
     with os.fdopen(reader) as results:
@@ -154,7 +170,7 @@ def run_file(path, root, environment, ordinary, totals, names=()):
                 reported.add(result["test"])
                 totals.add(f"{label} {result['test']}", result["outcome"], result["text"], result["seconds"])
     code = child.wait()
-    wanted = set(names or tests_in(path))
+    wanted = set(names)
     for name in sorted(wanted - reported):
         totals.add(f"{label} {name}", "FAIL", "was running when its process ended" if name == running else f"never ran: the file's process ended with {code}")
     if code and wanted <= reported:
@@ -162,7 +178,7 @@ def run_file(path, root, environment, ordinary, totals, names=()):
 
 
 def run_folder(folder, totals, reasons, name=None):
-    parts, ordinary = FOLDERS[folder]
+    parts, where = FOLDERS[folder]
     reason = next((reasons[part] for part in parts if part in reasons), None)
     if folder == "unit":
         if reason:
@@ -176,10 +192,15 @@ def run_folder(folder, totals, reasons, name=None):
             for test in names:
                 totals.add(f"{folder}/{path.stem} {test}", "skip", reason)
         return
-    with as_shipped_by_distributions() if ordinary else nullcontext(), workplace(ordinary) as (root, environment):
+    with ExitStack() as around:
+        if where != CHECKOUT:
+            around.enter_context(as_shipped_by_distributions())
+        if where == BESIDE_CLUSTER:
+            around.enter_context(cluster())
+        root, environment = around.enter_context(workplace(where))
         for path, names in chosen:
             if names:
-                run_file(path, root, environment, ordinary, totals, names)
+                run_file(path, root, environment, where, totals, names)
 
 
 def main():
