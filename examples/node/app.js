@@ -8,6 +8,7 @@ const os = require('node:os');
 const failed = (error) => `error: ${error.message}`;
 
 async function say(text, client) {
+  // A breakpoint at the return shows the request and what the surroundings gave.
   const greeting = process.env.SAMPLE_GREETING ?? '';
   const file = await fs.readFile(process.env.SAMPLE_FILE ?? '/etc/sample/banner.txt', 'utf8').then((s) => s.trim(), failed);
   const address = await dns.lookup(process.env.SAMPLE_NAME ?? 'localhost', 4).then((found) => found.address, failed);

@@ -92,12 +92,13 @@ def samples(install: bool):
     """The samples that need compiling: Go static and stripped, C static, Java when a JDK is there."""
     packages({"gcc": has("gcc"), "libc6-dev": Path("/usr/include/stdio.h").exists(), "nodejs": has("node"), "golang-go": has("go")}, install)
     cache, examples = places.cache(), places.EXAMPLES
+    recipe = Path(__file__)
     go, c, java = cache / "bin/sample-go", cache / "bin/sample-c", cache / "java"
-    stamped(go, [examples / "go"], lambda: run(
+    stamped(go, [recipe, examples / "go"], lambda: run(
         ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", go, "."], cwd=examples / "go", env=os.environ | {"CGO_ENABLED": "0"}))
-    stamped(c, [examples / "c"], lambda: run(["gcc", "-O2", "-static", "-s", "-o", c, examples / "c/app.c"]))
+    stamped(c, [recipe, examples / "c"], lambda: run(["gcc", "-O2", "-static", "-s", "-o", c, examples / "c/app.c"]))
     if has("javac"):
-        stamped(java, [examples / "java"], lambda: run(["javac", "-d", java, examples / "java/App.java"]))
+        stamped(java, [recipe, examples / "java"], lambda: run(["javac", "-g", "-d", java, examples / "java/App.java"]))
 
 
 def tidy(install: bool):
