@@ -93,7 +93,10 @@ class Sample:
         pod = {"containers": containers, "volumes": volumes, "terminationGracePeriodSeconds": 0} | self.pod_spec
         if self.node:
             pod["nodeSelector"] = {"kubernetes.io/hostname": self.node}
-        client = {"containers": [container("client", self.client_image, None, ["sleep", "100000"])], "terminationGracePeriodSeconds": 0}
+        # The client runs the sample too, so that it is also a peer whom the pod can call.
+        peer = ["python3", "/etc/sample/app.py"] if self.app_in_config_map else None
+        client = {"containers": [container("client", self.client_image, 80, peer, mounts={"config": "/etc/sample"})], "volumes": volumes[:1],
+                  "terminationGracePeriodSeconds": 0}
         if self.client_node:
             client["nodeSelector"] = {"kubernetes.io/hostname": self.client_node}
         return [
@@ -101,6 +104,8 @@ class Sample:
             {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": {"token": self.secret}},
             {"apiVersion": "v1", "kind": "Service", "metadata": meta,
              "spec": {"selector": {"app": self.label, "role": "server"}, "ports": [{"port": 80, "targetPort": self.port}]}},
+            {"apiVersion": "v1", "kind": "Service", "metadata": meta | {"name": f"{self.label}-peer"},
+             "spec": {"selector": {"app": self.label, "role": "client"}, "ports": [{"port": 80}]}},
             {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta,
              "spec": {"replicas": 1, "selector": {"matchLabels": {"app": self.label, "role": "server"}},
                       "template": {"metadata": {"labels": {"app": self.label, "role": "server"}}, "spec": pod}}},
@@ -161,6 +166,14 @@ class Sample:
         """Objects of the product that are still there, in any namespace."""
         listed = self.cluster.kubectl("get", "pods,jobs,configmaps,secrets", "-A", "-l", "app.kubernetes.io/managed-by=mirrord-ide", "-o", "name")
         return listed.split()
+
+    def rules_left(self) -> list[str]:
+        """nftables tables in any pod's network of the fixture, seen from its node (needs root)."""
+        found = []
+        for mount in FOLDER.glob("run/containerd-*/io.containerd.grpc.v1.cri/netns/*"):
+            listed = subprocess.run(["nsenter", f"--net={mount}", "nft", "list", "tables"], capture_output=True, text=True)
+            found += [f"{table} in {mount.name}" for table in listed.stdout.splitlines() if "mirrord" in table]
+        return found
 
     def close(self):
         self.cluster.kubectl("delete", "deployment,service,pod,configmap,secret", "-l", f"app={self.label}", "--ignore-not-found", "--wait=false",

@@ -18,7 +18,7 @@ ORDINARY = 65534  # nobody
 class Laptop:
     """A developer's machine as the product sees it; a context manager that ends with `stop --all`.
 
-    Everything it starts carries the state folder in its environment, which is how leftovers are found.
+    Everything it starts names the state folder in its environment or arguments, which is how leftovers are found.
     """
 
     def __init__(self, env: dict[str, str] | None = None, binary: Path | None = None):
@@ -68,14 +68,15 @@ class Laptop:
         return self.start("exec", "-t", target, *options, "--", *command, env=env, cwd=cwd)
 
     def processes(self) -> list[tuple[int, str]]:
-        """Every living process that was started from here, told by its environment."""
-        mark, found = f"MIRRORD_IDE_STATE_DIR={self.state}".encode(), []
+        """Every living process that was started from here, told by the state folder in its environment or arguments."""
+        mark, found = str(self.state).encode(), []
         for process in Path("/proc").iterdir():
             if not process.name.isdigit():
                 continue
             try:
-                if mark in (process / "environ").read_bytes().split(b"\0"):
-                    found.append((int(process.name), (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()))
+                command = (process / "cmdline").read_bytes()
+                if mark in (process / "environ").read_bytes() or mark in command:
+                    found.append((int(process.name), command.replace(b"\0", b" ").decode(errors="replace").strip()))
             except OSError:
                 continue  # ended meanwhile, or another user's
         return found
