@@ -44,8 +44,6 @@ use transport::Transport;
 
 /// From the first byte to the welcome.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a request waits for a link that is being made again.
-const LINK_WAIT: Duration = Duration::from_secs(5);
 /// Connections that wait for somebody to take them; more are left to the pod.
 const INCOMING: usize = 1024;
 /// Events that a slow listener may fall behind.
@@ -238,7 +236,7 @@ impl AgentLink {
         let mut slots = self.shared.slot.subscribe();
         let up = slots.wait_for(|slot| !matches!(slot, Slot::Down));
         let lost = |detail: &str| LinkError::Lost { detail: detail.to_owned() };
-        match tokio::time::timeout(LINK_WAIT, up).await {
+        match tokio::time::timeout(self.shared.patience.link, up).await {
             Ok(Ok(slot)) => match &*slot {
                 Slot::Up(connection) => Ok(connection.clone()),
                 Slot::Gone(detail) => Err(lost(detail)),

@@ -42,11 +42,13 @@ pub(super) struct Patience {
     pub(super) ping: Duration,
     /// The link is lost after this much.
     pub(super) dead: Duration,
+    /// How long a request waits for a link that is being made again.
+    pub(super) link: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { ping: Duration::from_secs(10), dead: Duration::from_secs(30) }
+        Self { ping: Duration::from_secs(10), dead: Duration::from_secs(30), link: Duration::from_secs(5) }
     }
 }
 
@@ -258,6 +260,12 @@ impl Connection {
 
     fn stream(&self, id: u64) -> Option<Arc<StreamState>> {
         lock(&self.streams).open.get(&id).cloned()
+    }
+
+    /// How many streams are open.
+    #[cfg(test)]
+    pub(super) fn open_streams(&self) -> usize {
+        lock(&self.streams).open.len()
     }
 
     /// Ends the connection: every waiting request fails, every stream is reset.

@@ -29,8 +29,12 @@ pub(super) async fn open(
     let url = <k8s_openapi::api::core::v1::Pod as kube::Resource>::url_path(&(), Some(namespace));
     let request =
         kube::core::Request::new(url).portforward(pod, &[port]).map_err(kube::Error::BuildRequest)?;
-    let (sink, stream) = client.connect(request).await?.into_stream().split();
-    Ok((Reader { stream, rest: Bytes::new(), begun: [false; 2] }, Writer { sink }))
+    Ok(halves(client.connect(request).await?.into_stream()))
+}
+
+fn halves<S: AsyncRead + AsyncWrite + Unpin>(socket: WebSocketStream<S>) -> (Reader<S>, Writer<S>) {
+    let (sink, stream) = socket.split();
+    (Reader { stream, rest: Bytes::new(), begun: [false; 2] }, Writer { sink })
 }
 
 struct Reader<S> {
@@ -113,5 +117,68 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Writer<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.sink).poll_close(context).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::SinkExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    async fn pair() -> (Reader<DuplexStream>, Writer<DuplexStream>, WebSocketStream<DuplexStream>) {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let client = WebSocketStream::from_raw_socket(ours, Role::Client, None).await;
+        let server = WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
+        let (reader, writer) = halves(client);
+        (reader, writer, server)
+    }
+
+    #[tokio::test]
+    async fn bytes_of_the_port_pass_without_the_channel_and_the_opening_messages() {
+        let (mut reader, mut writer, mut server) = pair().await;
+        for message in [&[0, 0x90, 0x1f][..], &[1, 0x90, 0x1f], &[0, b'a', b'b'], &[0, b'c']] {
+            server.send(Message::binary(message.to_vec())).await.unwrap();
+        }
+        let mut read = [0; 3];
+        reader.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"abc");
+        writer.write_all(b"hello").await.unwrap();
+        writer.flush().await.unwrap();
+        assert_eq!(server.next().await.unwrap().unwrap(), Message::binary(b"\0hello".to_vec()));
+        server.close(None).await.unwrap();
+        assert_eq!(reader.read(&mut read).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_port_on_which_nothing_listens_fails_with_the_server_s_words() {
+        let (mut reader, _writer, mut server) = pair().await;
+        for message in [&[0, 0x90, 0x1f][..], &[1, 0x90, 0x1f], b"\x01connection refused\n"] {
+            server.send(Message::binary(message.to_vec())).await.unwrap();
+        }
+        let error = reader.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(error.to_string(), "connection refused");
+    }
+
+    #[tokio::test]
+    async fn what_exceeds_a_message_goes_out_as_several() {
+        let (_reader, mut writer, mut server) = pair().await;
+        let sent: Vec<u8> = (0..MESSAGE * 2 + 5).map(|at| at as u8).collect();
+        let mut received = Vec::new();
+        let write = async {
+            writer.write_all(&sent).await.unwrap();
+            writer.flush().await.unwrap();
+        };
+        let read = async {
+            for _ in 0..3 {
+                let message = server.next().await.unwrap().unwrap().into_data();
+                assert!(message.len() <= 1 + MESSAGE);
+                received.extend_from_slice(&message[1..]);
+            }
+        };
+        tokio::join!(write, read);
+        assert_eq!(received, sent);
     }
 }

@@ -1,1 +1,7 @@
-//! Tests against a peer that speaks the wire.
+//! Tests of the link against a peer in the same process that speaks the wire (`peer`), and against the real agent.
+
+mod peer;
+mod pumping;
+mod requests;
+mod streams;
+mod supervision;
