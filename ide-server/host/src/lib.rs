@@ -11,5 +11,8 @@ pub mod files;
 pub mod front;
 pub mod host;
 pub mod launch;
+pub mod places;
+pub mod skip;
 pub mod sockets;
+pub mod sys;
 pub mod traps;

@@ -1,0 +1,153 @@
+//! Where a path lives: the session's file plan, compiled.
+//!
+//! Prefix rules are decided by the `policy` crate, exactly as the layer decides them; regular expressions, which the
+//! layer leaves to us, are tried here in the plan's order.
+
+use policy::{PathTable, RuleKind, Verdict};
+use protocol::host::{FilePlan, FileRule, PathPattern, Place};
+use regex::bytes::{Regex, RegexBuilder};
+
+/// A compiled plan.
+#[derive(Debug)]
+pub struct Places {
+    enabled: bool,
+    rules: Vec<FileRule>,
+    expressions: Vec<Option<Regex>>,
+    fallback: Place,
+    table: PathTable,
+}
+
+/// A rule that cannot be compiled. The daemon has checked them all: only another build's ticket can hold one.
+#[derive(Debug, thiserror::Error)]
+#[error("the file rule {origin} cannot be used: {reason}")]
+pub struct BadRule {
+    origin: String,
+    reason: String,
+}
+
+impl Places {
+    /// Compiles `plan`, with `mounts` of the pod as further trees when the plan asks for them.
+    pub fn compile(plan: &FilePlan, mounts: &[String]) -> Result<Self, BadRule> {
+        let mut rules = plan.rules.clone();
+        if plan.discovered_mounts {
+            rules.extend(mounts.iter().map(|mount| FileRule {
+                pattern: PathPattern::Tree,
+                text: mount.clone(),
+                place: Place::RemoteRead,
+                origin: format!("{mount} is a mount of the target"),
+            }));
+        }
+        let mut table = PathTable::new(verdict(plan.fallback));
+        let mut expressions = Vec::with_capacity(rules.len());
+        for rule in &rules {
+            let bad = |reason: String| BadRule { origin: rule.origin.clone(), reason };
+            let (kind, expression) = match rule.pattern {
+                PathPattern::Exact => (RuleKind::Exact, None),
+                PathPattern::Tree => (RuleKind::Tree, None),
+                PathPattern::Regex => {
+                    let built = RegexBuilder::new(&rule.text).case_insensitive(true).build();
+                    (RuleKind::Undecided, Some(built.map_err(|error| bad(error.to_string()))?))
+                }
+            };
+            let path = if expression.is_some() { "/" } else { rule.text.as_str() };
+            table
+                .push(kind, path.as_bytes(), verdict(rule.place))
+                .map_err(|error| bad(format!("{error:?}")))?;
+            expressions.push(expression);
+        }
+        Ok(Self { enabled: plan.enabled, rules, expressions, fallback: plan.fallback, table })
+    }
+
+    /// Whether any path is looked at.
+    pub fn enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// The table for the layer.
+    pub fn table(&self) -> &PathTable {
+        &self.table
+    }
+
+    /// Where a normalised absolute path lives.
+    pub fn of(&self, path: &[u8]) -> Place {
+        self.decide(path).0
+    }
+
+    /// The same, with the rule that says so.
+    pub fn explain(&self, path: &[u8]) -> (Place, String) {
+        let (place, rule) = self.decide(path);
+        let reason = rule.map_or_else(|| "no rule names it".to_owned(), |index| self.rules[index].origin.clone());
+        (place, reason)
+    }
+
+    fn decide(&self, path: &[u8]) -> (Place, Option<usize>) {
+        let (verdict, index) = self.table.decide(path);
+        let place = match verdict {
+            Verdict::Local => Place::Local,
+            Verdict::Remote => Place::Remote,
+            Verdict::RemoteRead => Place::RemoteRead,
+            Verdict::RemoteReadLocalWrite => Place::RemoteReadLocalWrite,
+            Verdict::Hidden => Place::Hidden,
+            Verdict::Ask => return self.decide_in_order(path),
+        };
+        (place, index)
+    }
+
+    fn decide_in_order(&self, path: &[u8]) -> (Place, Option<usize>) {
+        let fits = |(rule, expression): (&FileRule, &Option<Regex>)| match expression {
+            Some(expression) => expression.is_match(path),
+            None => {
+                let text = rule.text.trim_end_matches('/').as_bytes();
+                path == text
+                    || rule.pattern == PathPattern::Tree
+                        && path.strip_prefix(text).is_some_and(|rest| rest.first() == Some(&b'/'))
+            }
+        };
+        match self.rules.iter().zip(&self.expressions).position(fits) {
+            Some(index) => (self.rules[index].place, Some(index)),
+            None => (self.fallback, None),
+        }
+    }
+}
+
+fn verdict(place: Place) -> Verdict {
+    match place {
+        Place::Local => Verdict::Local,
+        Place::Remote => Verdict::Remote,
+        Place::RemoteRead => Verdict::RemoteRead,
+        Place::RemoteReadLocalWrite => Verdict::RemoteReadLocalWrite,
+        Place::Hidden => Verdict::Hidden,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(pattern: PathPattern, text: &str, place: Place) -> FileRule {
+        FileRule { pattern, text: text.into(), place, origin: format!("rule {text}") }
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides_among_prefixes_and_expressions() {
+        let plan = FilePlan {
+            enabled: true,
+            rules: vec![
+                rule(PathPattern::Tree, "/etc/app", Place::RemoteRead),
+                rule(PathPattern::Regex, r"\.PEM$", Place::Hidden),
+                rule(PathPattern::Exact, "/srv/key.pem", Place::Remote),
+                rule(PathPattern::Exact, "/etc/hosts", Place::RemoteRead),
+            ],
+            fallback: Place::Local,
+            discovered_mounts: true,
+        };
+        let places = Places::compile(&plan, &["/data".into()]).unwrap();
+        assert_eq!(places.of(b"/etc/app/a.pem"), Place::RemoteRead);
+        assert_eq!(places.of(b"/srv/key.pem"), Place::Hidden, "the expression stands first");
+        assert_eq!(places.of(b"/etc/hosts"), Place::RemoteRead);
+        assert_eq!(places.of(b"/etc/hosts2"), Place::Local);
+        assert_eq!(places.of(b"/data/x"), Place::RemoteRead);
+        assert_eq!(places.explain(b"/data").1, "/data is a mount of the target");
+        assert_eq!(places.explain(b"/usr/lib").1, "no rule names it");
+    }
+}

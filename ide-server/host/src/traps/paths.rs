@@ -1,0 +1,321 @@
+//! Trapped calls that name a path: where it lives, and the pod's answer to those that live there.
+
+use super::memory;
+use super::notify::Answer;
+use super::{Call, Verdict};
+use crate::files::FileServer;
+use crate::places::Places;
+use crate::sys::{self, Errno};
+use protocol::host::Place;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Files of the session, as the traps need them.
+pub struct Paths {
+    places: Places,
+    files: Arc<FileServer>,
+    /// Files of our own making that stand for a path: `/etc/nsswitch.conf`.
+    made: HashMap<Vec<u8>, OwnedFd>,
+}
+
+/// What a call does with its path.
+enum Use {
+    Open { flags: i32, mode: u32, resolve: u64 },
+    Stat { to: u64, follow: bool },
+    Statx { to: u64, mask: u32, follow: bool },
+    Access { mode: i32, follow: bool },
+    Readlink { to: u64, room: usize },
+    Statfs { to: u64 },
+    GetAttribute,
+    ListAttributes,
+    /// Makes, removes, renames or changes something.
+    Change,
+}
+
+/// A path argument of a call.
+struct Named {
+    dirfd: i32,
+    address: u64,
+    what: Use,
+    /// A second path that counts too (rename, link), as (dirfd, address).
+    other: Option<(i32, u64)>,
+}
+
+impl Paths {
+    /// Paths of a session: `places` says where, `files` is the pod's side.
+    pub fn new(places: Places, files: Arc<FileServer>) -> Self {
+        Self { places, files, made: HashMap::new() }
+    }
+
+    /// Has `content` stand for `path`.
+    ///
+    /// # Errors
+    /// When the file in memory cannot be made.
+    pub fn make(&mut self, path: &str, content: &[u8]) -> Result<(), Errno> {
+        self.made.insert(path.as_bytes().to_vec(), sys::sealed_file(c"mirrord-ide", content)?);
+        Ok(())
+    }
+
+    /// Where paths live.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// Decides a call, reading no more than its path.
+    pub fn decide(self: &Arc<Self>, call: Call) -> Verdict {
+        if !self.places.enabled() {
+            return Verdict::CONTINUE;
+        }
+        let named = match named(&call) {
+            Ok(Some(named)) => named,
+            Ok(None) => return Verdict::CONTINUE,
+            Err(error) => return Verdict::Now(Answer::from_result(Err(error))),
+        };
+        match self.settle(&call, named) {
+            Ok(verdict) => verdict,
+            // The kernel gives the caller the same EFAULT or ENAMETOOLONG, in its own order of checks.
+            Err(_) => Verdict::CONTINUE,
+        }
+    }
+
+    fn settle(self: &Arc<Self>, call: &Call, named: Named) -> Result<Verdict, Errno> {
+        let raw = memory::path(call.tid(), named.address)?;
+        if raw.is_empty() {
+            return Ok(Verdict::CONTINUE);
+        }
+        let (path, place) = self.locate(call, named.dirfd, &raw)?;
+        if let Some((dirfd, address)) = named.other {
+            let other = memory::path(call.tid(), address)?;
+            let (_, other_place) = self.locate(call, dirfd, &other)?;
+            let is_pod = |place| matches!(place, Place::Remote | Place::RemoteRead);
+            if is_pod(other_place) != is_pod(place) {
+                return Ok(Verdict::fail(libc::EXDEV));
+            }
+        }
+        if let Some(made) = self.made.get(&path) {
+            return Ok(self.answer_made(call, made, &named.what));
+        }
+        let changes = match named.what {
+            Use::Open { flags, .. } => writes(flags),
+            Use::Change => true,
+            _ => false,
+        };
+        match place {
+            Place::Local => Ok(self.local(&raw, path, named)),
+            Place::RemoteReadLocalWrite if changes => Ok(Verdict::CONTINUE),
+            Place::Hidden => Ok(Verdict::fail(libc::ENOENT)),
+            _ if matches!(named.what, Use::Change) => Ok(Verdict::fail(libc::EROFS)),
+            _ => {
+                let (call, paths) = (call.clone(), Arc::clone(self));
+                Ok(Verdict::later(move || Answer::from_result(paths.remote(&call, &path, &named.what))))
+            }
+        }
+    }
+
+    /// The absolute, normalised path a caller means, and where it lives.
+    fn locate(&self, call: &Call, dirfd: i32, raw: &[u8]) -> Result<(Vec<u8>, Place), Errno> {
+        let absolute = if raw.first() == Some(&b'/') {
+            raw.to_vec()
+        } else {
+            let tid = call.tid();
+            let folder = if dirfd == libc::AT_FDCWD {
+                format!("/proc/{tid}/cwd")
+            } else {
+                format!("/proc/{tid}/fd/{dirfd}")
+            };
+            let folder = std::fs::read_link(folder).map_err(|e| e.raw_os_error().unwrap_or(libc::EBADF))?;
+            let mut joined = std::os::unix::ffi::OsStringExt::into_vec(folder.into_os_string());
+            joined.push(b'/');
+            joined.extend_from_slice(raw);
+            joined
+        };
+        let mut buffer = vec![0; absolute.len() + 1];
+        let path = policy::normalize(&absolute, &mut buffer).ok_or(libc::ENOENT)?.to_vec();
+        let place = self.places.of(&path);
+        Ok((path, place))
+    }
+
+    /// A local path is the kernel's to walk, unless only its normal form exists here: `/pod/../etc/hostname`.
+    fn local(self: &Arc<Self>, raw: &[u8], path: Vec<u8>, named: Named) -> Verdict {
+        let dots = raw.starts_with(b"/") && raw.split(|byte| *byte == b'/').any(|name| name == b"..");
+        let Use::Open { flags, mode, .. } = named.what else { return Verdict::CONTINUE };
+        if !dots || !self.passes_through_pod(raw) {
+            return Verdict::CONTINUE;
+        }
+        Verdict::later(move || {
+            Answer::from_result(sys::open_local(&path, flags, mode).map(|fd| Answer::Descriptor {
+                fd,
+                close_on_exec: flags & libc::O_CLOEXEC != 0,
+            }))
+        })
+    }
+
+    fn passes_through_pod(&self, raw: &[u8]) -> bool {
+        let mut buffer = vec![0; raw.len() + 1];
+        raw.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at > 0).any(|(at, _)| {
+            policy::normalize(&raw[..at], &mut buffer)
+                .is_some_and(|prefix| self.places.of(prefix) != Place::Local)
+        })
+    }
+
+    fn answer_made(&self, call: &Call, made: &OwnedFd, what: &Use) -> Verdict {
+        Verdict::Now(Answer::from_result(match what {
+            Use::Open { flags, .. } if writes(*flags) => Err(libc::EROFS),
+            Use::Open { flags, .. } => sys::reopen(made, libc::O_RDONLY).map(|fd| Answer::Descriptor {
+                fd,
+                close_on_exec: flags & libc::O_CLOEXEC != 0,
+            }),
+            Use::Stat { to, .. } => stat_of(made).and_then(|stat| put(call, *to, &stat)),
+            Use::Statx { to, mask, .. } => statx_of(made, *mask).and_then(|stat| put(call, *to, &stat)),
+            Use::Access { mode, .. } if mode & (libc::W_OK | libc::X_OK) != 0 => Err(libc::EACCES),
+            Use::Access { .. } => Ok(Answer::Value(0)),
+            Use::Readlink { .. } => Err(libc::EINVAL),
+            Use::GetAttribute => Err(libc::ENODATA),
+            Use::ListAttributes => Ok(Answer::Value(0)),
+            Use::Change => Err(libc::EROFS),
+            Use::Statfs { .. } => Ok(Answer::Continue),
+        }))
+    }
+
+    fn remote(&self, call: &Call, path: &[u8], what: &Use) -> Result<Answer, Errno> {
+        match *what {
+            Use::Open { flags, mode, resolve } => {
+                let fd = self.files.open(path, flags, mode, resolve)?;
+                Ok(Answer::Descriptor { fd, close_on_exec: flags & libc::O_CLOEXEC != 0 })
+            }
+            Use::Stat { to, follow } => put(call, to, &self.files.stat(path, follow)?),
+            Use::Statx { to, mask, follow } => put(call, to, &self.files.statx(path, follow, mask)?),
+            Use::Access { mode, follow } => {
+                self.files.access(path, mode, follow).map(|()| Answer::Value(0))
+            }
+            Use::Readlink { to, room } => {
+                if room == 0 {
+                    return Err(libc::EINVAL);
+                }
+                let link = self.files.readlink(path)?;
+                let link = &link[..link.len().min(room)];
+                sys::write_memory(call.tid(), to, link)?;
+                Ok(Answer::Value(link.len() as i64))
+            }
+            Use::Statfs { to } => put(call, to, &self.files.statfs(path)?),
+            // The pod's extended attributes are not carried over: none is a true answer for what is shown here.
+            Use::GetAttribute => self.files.stat(path, true).and(Err(libc::ENODATA)),
+            Use::ListAttributes => self.files.stat(path, true).map(|_| Answer::Value(0)),
+            Use::Change => Err(libc::EROFS),
+        }
+    }
+}
+
+fn writes(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_RDONLY
+        || flags & (libc::O_CREAT | libc::O_TRUNC) != 0
+        || flags & libc::O_TMPFILE == libc::O_TMPFILE
+}
+
+fn put<T: Copy>(call: &Call, to: u64, value: &T) -> Result<Answer, Errno> {
+    sys::write_memory(call.tid(), to, memory::structure(value))?;
+    Ok(Answer::Value(0))
+}
+
+fn stat_of(fd: &OwnedFd) -> Result<libc::stat, Errno> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: zero is a value of this plain structure.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is ours.
+    if unsafe { libc::fstat(fd.as_raw_fd(), &mut stat) } != 0 {
+        return Err(sys::errno());
+    }
+    Ok(stat)
+}
+
+fn statx_of(fd: &OwnedFd, mask: u32) -> Result<libc::statx, Errno> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: zero is a value of this plain structure.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is ours, the path is empty.
+    let result =
+        unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &mut stat) };
+    if result != 0 {
+        return Err(sys::errno());
+    }
+    Ok(stat)
+}
+
+/// Reads which path a call names and what for, from its arguments. `None` is no call of ours.
+fn named(call: &Call) -> Result<Option<Named>, Errno> {
+    let a = call.args;
+    let int = |index: usize| a[index] as i32;
+    let at = |dirfd: usize, what: Use| Named { dirfd: int(dirfd), address: a[dirfd + 1], what, other: None };
+    let cwd = |what: Use| Named { dirfd: libc::AT_FDCWD, address: a[0], what, other: None };
+    let follow = |flags: i32| flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+    let large = if cfg!(target_pointer_width = "64") { 0 } else { libc::O_LARGEFILE };
+    let open = |flags: i32, mode: u64| Use::Open { flags: flags | large, mode: mode as u32, resolve: 0 };
+    let named = match call.nr {
+        libc::SYS_openat => at(0, open(int(2), a[3])),
+        libc::SYS_openat2 => {
+            if a[3] < 24 {
+                return Ok(None);
+            }
+            let how = memory::bytes(call.tid(), a[2], 24)?;
+            let word = |index: usize| {
+                let mut bytes = [0u8; 8];
+                bytes.copy_from_slice(&how[index * 8..index * 8 + 8]);
+                u64::from_ne_bytes(bytes)
+            };
+            at(0, Use::Open { flags: word(0) as i32, mode: word(1) as u32, resolve: word(2) })
+        }
+        libc::SYS_newfstatat => at(0, Use::Stat { to: a[2], follow: follow(int(3)) }),
+        libc::SYS_statx => at(0, Use::Statx { to: a[4], mask: a[3] as u32, follow: follow(int(2)) }),
+        libc::SYS_faccessat => at(0, Use::Access { mode: int(2), follow: true }),
+        libc::SYS_faccessat2 => at(0, Use::Access { mode: int(2), follow: follow(int(3)) }),
+        libc::SYS_readlinkat => at(0, Use::Readlink { to: a[2], room: a[3] as usize }),
+        libc::SYS_statfs => cwd(Use::Statfs { to: a[1] }),
+        libc::SYS_getxattr | libc::SYS_lgetxattr => cwd(Use::GetAttribute),
+        libc::SYS_listxattr | libc::SYS_llistxattr => cwd(Use::ListAttributes),
+        libc::SYS_setxattr
+        | libc::SYS_lsetxattr
+        | libc::SYS_removexattr
+        | libc::SYS_lremovexattr
+        | libc::SYS_truncate => cwd(Use::Change),
+        libc::SYS_mkdirat
+        | libc::SYS_mknodat
+        | libc::SYS_unlinkat
+        | libc::SYS_fchmodat
+        | libc::SYS_fchmodat2
+        | libc::SYS_fchownat
+        | libc::SYS_utimensat => at(0, Use::Change),
+        libc::SYS_renameat | libc::SYS_renameat2 | libc::SYS_linkat => {
+            Named { other: Some((int(2), a[3])), ..at(0, Use::Change) }
+        }
+        // symlink(2)'s first argument is only text.
+        libc::SYS_symlinkat => at(1, Use::Change),
+        #[cfg(target_arch = "x86_64")]
+        nr => match nr {
+            libc::SYS_open => cwd(open(int(1), a[2])),
+            libc::SYS_creat => cwd(open(libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC, a[1])),
+            libc::SYS_stat => cwd(Use::Stat { to: a[1], follow: true }),
+            libc::SYS_lstat => cwd(Use::Stat { to: a[1], follow: false }),
+            libc::SYS_access => cwd(Use::Access { mode: int(1), follow: true }),
+            libc::SYS_readlink => cwd(Use::Readlink { to: a[1], room: a[2] as usize }),
+            libc::SYS_mkdir
+            | libc::SYS_mknod
+            | libc::SYS_rmdir
+            | libc::SYS_unlink
+            | libc::SYS_chmod
+            | libc::SYS_chown
+            | libc::SYS_lchown
+            | libc::SYS_utime
+            | libc::SYS_utimes => cwd(Use::Change),
+            libc::SYS_futimesat => at(0, Use::Change),
+            libc::SYS_rename | libc::SYS_link => {
+                Named { other: Some((libc::AT_FDCWD, a[1])), ..cwd(Use::Change) }
+            }
+            libc::SYS_symlink => Named { address: a[1], ..cwd(Use::Change) },
+            _ => return Ok(None),
+        },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => return Ok(None),
+    };
+    Ok(Some(named))
+}
