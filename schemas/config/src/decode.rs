@@ -1,6 +1,7 @@
 //! Typed values out of the tree. Reading never stops at the first fault: what cannot be used is reported and left
 //! out, and its neighbours are read on.
 
+mod expressions;
 mod shapes;
 mod values;
 
@@ -12,8 +13,10 @@ use crate::suggest;
 use crate::tree::{At, Entry, Node, Value};
 use crate::{Code, Problem, Severity};
 
-pub(crate) use shapes::check_path_pattern;
+pub(crate) use expressions::check_json_path;
+pub use expressions::{JqProgram, JsonPathQuery};
 pub use shapes::{FlagOr, OneOrMany, Opaque, Ordered, PathPattern, Pattern, PortPair, Quantity, Short};
+pub(crate) use shapes::{check_path_pattern, compile_pattern};
 
 /// A type that a config can hold.
 pub(crate) trait Decode: Sized {

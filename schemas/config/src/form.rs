@@ -1,5 +1,5 @@
 //! What a setting looks like, as data: the documentation, the suggestions and the table of all settings are made
-//! from it. [`record!`] and [`choice!`] declare a type once and derive its form, its reading and its schema.
+//! from it. `record!` and `choice!` declare a type once and derive its form, its reading and its schema.
 
 /// What a value may be.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +33,11 @@ pub struct Field {
     pub form: Form,
 }
 
+/// A default as the schema has it: JSON where it is JSON.
+pub(crate) fn json_default(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+}
+
 /// Declares an object of settings. Every field is optional, `= "…"` is the default as the settings page shows it,
 /// `as "…"` gives a key that is not the field's name.
 macro_rules! record {
@@ -49,6 +54,7 @@ macro_rules! record {
             $(
                 $(#[doc = $doc])*
                 $(#[serde(rename = $key)])?
+                $(#[schemars(extend("default" = $crate::form::json_default($default)))])?
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub $field: Option<$ty>,
             )*

@@ -20,8 +20,8 @@ pub struct Setting {
     pub default: &'static str,
     /// What it means.
     pub doc: String,
-    /// What becomes of it.
-    pub status: Status,
+    /// What becomes of it; `None` where it only holds others.
+    pub status: Option<Status>,
     /// What a user should know of that; may be empty.
     pub note: &'static str,
 }
@@ -85,50 +85,53 @@ pub fn settings_page() -> String {
          and *no effect* have nothing to act on here.\n",
     );
     let all = settings();
-    let mut section = String::new();
+    let mut sections: Vec<String> = Vec::new();
     for setting in &all {
-        let head = head(&setting.path);
-        if head != section {
-            section = head;
-            let _ = write!(
-                page,
-                "\n## {section}\n\n| Key | Type | Default | Meaning | Status |\n|---|---|---|---|---|\n"
-            );
+        let section = section_of(&setting.path);
+        if !sections.contains(&section) {
+            sections.push(section);
         }
-        let note = if setting.note.is_empty() { String::new() } else { format!(": {}", setting.note) };
-        let default =
-            if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
-        let _ = writeln!(
+    }
+    for section in &sections {
+        let title = if section.is_empty() { "The root".to_owned() } else { format!("`{section}`") };
+        let _ = write!(
             page,
-            "| `{}` | {} | {} | {} | {}{} |",
-            setting.path,
-            cell(&setting.kind),
-            cell(&default),
-            cell(&setting.doc),
-            setting.status.as_str(),
-            cell(&note),
+            "\n## {title}\n\n| Key | Type | Default | Meaning | Status |\n|---|---|---|---|---|\n"
         );
+        for setting in all.iter().filter(|setting| section_of(&setting.path) == *section) {
+            line(setting, &mut page);
+        }
     }
     page
 }
 
-/// The section a setting stands in.
-fn head(path: &str) -> String {
-    let depth = match path {
-        path if path.starts_with("feature.network.") => 3,
-        path if path.starts_with("feature.") => 2,
-        _ => 1,
-    };
-    let parts: Vec<&str> = path.split('.').collect();
-    if parts.len() == 1 && !has_inside(path) {
-        return "The root".to_owned();
+fn line(setting: &Setting, page: &mut String) {
+    let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+    let mut status = setting.status.map_or("", Status::as_str).to_owned();
+    if !setting.note.is_empty() {
+        let _ = write!(status, ": {}", setting.note);
     }
-    let depth = depth.min(parts.len());
-    format!("`{}`", parts.get(..depth).unwrap_or_default().join("."))
+    let _ = writeln!(
+        page,
+        "| `{}` | {} | {} | {} | {} |",
+        setting.path,
+        cell(&setting.kind),
+        cell(&default),
+        cell(&setting.doc),
+        cell(&status),
+    );
 }
 
-fn has_inside(key: &str) -> bool {
-    MirrordConfig::form().fields.iter().any(|field| field.key == key && !field.form.fields.is_empty())
+/// The section that a setting stands in: the object it belongs to, down to the third level below `feature.network`
+/// and to the second below `feature`.
+fn section_of(path: &str) -> String {
+    let holder = path.rsplit_once('.').map_or("", |(holder, _)| holder);
+    let depth = match holder {
+        holder if holder.starts_with("feature.network.") => 3,
+        holder if holder.starts_with("feature.") => 2,
+        _ => 1,
+    };
+    holder.split('.').take(depth).collect::<Vec<_>>().join(".")
 }
 
 /// Text for a cell of a table.

@@ -21,7 +21,10 @@ mod target;
 mod tree;
 
 pub use address::{AddressFilter, AddressFilterError, Host, Transport};
-pub use decode::{FlagOr, OneOrMany, Opaque, Ordered, PathPattern, Pattern, PortPair, Quantity, Short};
+pub use decode::{
+    FlagOr, JqProgram, JsonPathQuery, OneOrMany, Opaque, Ordered, PathPattern, Pattern, PortPair, Quantity,
+    Short,
+};
 pub use form::{Field, Form};
 pub use generate::{Setting, json_schema, settings, settings_page};
 pub use model::*;

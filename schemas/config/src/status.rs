@@ -108,9 +108,9 @@ const TABLE: &[Entry] = &[
     works("agent.image"),
     works("agent.image_pull_policy"),
     works("agent.image_pull_secrets"),
-    later("agent.ttl", "a finished agent is removed at once", &[]),
+    later("agent.ttl", "", &[]),
     works("agent.ephemeral"),
-    later("agent.communication_timeout", "the agent waits 30 s for its first client", &[]),
+    later("agent.communication_timeout", "", &[]),
     works("agent.startup_timeout"),
     later("agent.flush_connections", "open connections are left alone", OFF),
     later("agent.disabled_capabilities", "the agent asks for the least that the config needs", &["[]"]),
@@ -138,7 +138,7 @@ const TABLE: &[Entry] = &[
     later("agent.security_context", "", &[]),
     later("agent.jaq_time_limit", "", &[]),
     works("agent.idle"),
-    works("agent.delivery"),
+    later("agent.delivery", "the agent comes by agent.image", &["\"image\""]),
 
     later("container", "start the container's program with mirrord-ide exec inside it meanwhile", &[]),
 
@@ -224,36 +224,29 @@ const DEPRECATED: &[(&str, &str)] = &[
 
 /// The entry that speaks for a key.
 fn entry_for(path: &str) -> Option<&'static Entry> {
+    let exact = |key: &str| TABLE.iter().find(|entry| entry.key == key);
+    if let Some(entry) = exact(path) {
+        return Some(entry);
+    }
     let mut path = path.split('=').next().unwrap_or(path);
     loop {
-        if let Some(entry) = TABLE.iter().find(|entry| entry.key == path) {
+        if let Some(entry) = exact(path) {
             return Some(entry);
         }
         path = path.rsplit_once('.')?.0;
     }
 }
 
-/// What becomes of the setting at a dotted path. What is not listed has no effect.
+/// What becomes of the setting at a dotted path, or of one of its values (`path=word`); `None` where there is no
+/// such setting, or where it only holds others.
 #[must_use]
-pub fn status_of(path: &str) -> Status {
-    entry_for(&general(path).replace("[]", "")).map_or(Status::Ignored, |entry| entry.status)
+pub fn status_of(path: &str) -> Option<Status> {
+    entry_for(&general(path).replace("[]", "")).map(|entry| entry.status)
 }
 
-/// What a user should know of the setting at a dotted path; may be empty.
+/// What a user should know of the setting at a dotted path, if the table speaks of this very one; may be empty.
 pub(crate) fn note_of(path: &str) -> &'static str {
-    entry_for(&general(path).replace("[]", "")).map_or("", |entry| entry.note)
-}
-
-/// Whether an entry covers a key.
-#[cfg(test)]
-pub(crate) fn is_covered(path: &str) -> bool {
-    entry_for(&path.replace("[]", "")).is_some()
-}
-
-/// Every key that the table names.
-#[cfg(test)]
-pub(crate) fn table_keys() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|entry| entry.key).chain(DEPRECATED.iter().map(|(key, _)| *key))
+    entry_for(path).filter(|entry| entry.key == path).map_or("", |entry| entry.note)
 }
 
 /// Says for every setting of a config that does not do what it says, why.
@@ -312,5 +305,64 @@ fn say(line: &Entry, path: &str, entry: &crate::tree::Entry, context: &mut Conte
     let problem = context.warning(code, path, entry.key_span.clone(), message);
     if !line.note.is_empty() {
         problem.help(line.note);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf(path: &str, settings: &[crate::Setting]) -> bool {
+        let inside = format!("{path}.");
+        let items = format!("{path}[]");
+        !settings.iter().any(|other| other.path.starts_with(&inside) || other.path.starts_with(&items))
+    }
+
+    #[test]
+    fn the_table_speaks_for_every_setting() {
+        let settings = crate::settings();
+        let silent: Vec<&str> = settings
+            .iter()
+            .map(|setting| setting.path.as_str())
+            .filter(|path| leaf(path, &settings) && status_of(path).is_none())
+            .collect();
+        assert!(silent.is_empty(), "no status for {silent:?}");
+    }
+
+    #[test]
+    fn the_table_names_only_settings_that_exist_and_each_once() {
+        let settings = crate::settings();
+        let mut seen: Vec<&str> = Vec::new();
+        for line in TABLE {
+            let (path, word) = match line.key.split_once('=') {
+                Some((path, word)) => (path, Some(word)),
+                None => (line.key, None),
+            };
+            let Some(setting) = settings.iter().find(|setting| setting.path == path) else {
+                panic!("{path} is not a setting");
+            };
+            if let Some(word) = word {
+                assert!(setting.values.contains(&word), "{word} is not a value of {path}");
+            }
+            assert!(!seen.contains(&line.key), "{} stands twice", line.key);
+            seen.push(line.key);
+        }
+        for (path, _) in DEPRECATED {
+            assert!(settings.iter().any(|setting| setting.path == *path), "{path} is not a setting");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_done_holds_none_that_is() {
+        // Else the warning at the outer key would say too much.
+        for line in TABLE.iter().filter(|line| line.status != Status::Implemented) {
+            let inside = format!("{}.", line.key);
+            let inner: Vec<&str> = TABLE
+                .iter()
+                .filter(|other| other.key.starts_with(&inside) && other.status == Status::Implemented)
+                .map(|other| other.key)
+                .collect();
+            assert!(inner.is_empty(), "{} holds {inner:?}", line.key);
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::tree::{At, Entry, general, join};
 /// Reports a key that no setting has. What is inside it is not looked at: one mistake is one problem.
 pub(crate) fn unknown_key(at: &At, entry: &Entry, siblings: &[&str], context: &mut Context<'_>) {
     let place = join(&at.path, &entry.key);
-    let holder = if at.path.is_empty() { "the config" } else { &at.path };
+    let holder = if at.path.is_empty() { "the root" } else { &at.path };
     let span = entry.key_span.clone();
     if let Some(sibling) = nearest(&entry.key, siblings) {
         let meant = join(&at.path, sibling);
@@ -28,14 +28,15 @@ pub(crate) fn unknown_key(at: &At, entry: &Entry, siblings: &[&str], context: &m
         return;
     }
     if let Some(meant) = elsewhere(&at.path, &entry.key) {
+        let there = if meant.contains('.') { meant.clone() } else { format!("{meant} at the root") };
         context
             .error(
                 Code::UnknownKey,
                 &place,
                 span,
-                format!("unknown key `{}`; did you mean {meant}?", entry.key),
+                format!("unknown key `{}`; did you mean {there}?", entry.key),
             )
-            .help(format!("`{}` is not a key of {holder}; move it to {meant}", entry.key))
+            .help(format!("`{}` is not a key of {holder}; move it to {there}", entry.key))
             .suggest(meant);
         return;
     }
@@ -73,18 +74,22 @@ fn elsewhere(path: &str, key: &str) -> Option<String> {
         paths
     });
     let here = general(path);
-    PATHS
-        .iter()
-        .filter(|known| {
-            let name = known.rsplit('.').next().unwrap_or(known);
+    let word = squeeze(key);
+    // First by the very name; then by spelling, for names long enough that a likeness means something.
+    let by_name = |known: &str| squeeze(known) == word;
+    let by_spelling = |known: &str| word.len() >= 6 && strsim::osa_distance(&squeeze(known), &word) == 1;
+    let closest = |matches: &dyn Fn(&str) -> bool| {
+        PATHS
+            .iter()
             // A setting inside a list has no one place to point to.
-            !known.contains("[]") && squeeze(name) == squeeze(key)
-        })
-        .max_by_key(|known| {
-            let shared = here.split('.').zip(known.split('.')).take_while(|(a, b)| a == b).count();
-            (shared, std::cmp::Reverse(known.matches('.').count()))
-        })
-        .cloned()
+            .filter(|known| !known.contains("[]") && matches(known.rsplit('.').next().unwrap_or(known)))
+            .min_by_key(|known| {
+                let shared = here.split('.').zip(known.split('.')).take_while(|(a, b)| a == b).count();
+                (std::cmp::Reverse(shared), known.matches('.').count())
+            })
+            .cloned()
+    };
+    closest(&by_name).or_else(|| closest(&by_spelling))
 }
 
 fn collect(form: &Form, path: &str, paths: &mut Vec<String>) {

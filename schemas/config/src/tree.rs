@@ -58,16 +58,25 @@ impl Node {
         self.entries().iter().find(|entry| entry.key == key)
     }
 
-    /// The place of the key at a dotted path, or of the deepest ancestor that is there.
-    pub(crate) fn key_span(&self, path: &str) -> Range<usize> {
+    /// The place of what stands at a dotted path (`a.b[2].c`): of the key, of a list's item, or of the deepest
+    /// ancestor that is there.
+    pub(crate) fn place(&self, path: &str) -> Range<usize> {
         let mut node = self;
         let mut span = None;
-        for key in path.split('.') {
-            let Some(entry) = node.entry(key) else { break };
+        for step in path.split('.') {
+            let mut parts = step.split('[');
+            let Some(entry) = parts.next().and_then(|key| node.entry(key)) else { break };
             span = Some(entry.key_span.clone());
             node = &entry.value;
+            for index in parts {
+                let index = index.trim_end_matches(']').parse::<usize>().ok();
+                let Value::List(items) = &node.value else { break };
+                let Some(item) = index.and_then(|index| items.get(index)) else { break };
+                span = Some(item.span.clone());
+                node = item;
+            }
         }
-        span.unwrap_or_else(|| self.span.start..self.span.start)
+        span.unwrap_or(self.span.start..self.span.start)
     }
 
     /// The value without its places, for settings whose inside is passed on as it is.

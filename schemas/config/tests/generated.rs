@@ -1,6 +1,8 @@
 //! What is generated from the types is committed, and these tests compare it: after a change to the settings, run
 //! `UPDATE_GENERATED=1 cargo test -p config-schema` and commit the files it writes.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {

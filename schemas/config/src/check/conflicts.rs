@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::decode::Context;
+use crate::decode::{Context, check_json_path, compile_pattern};
+use crate::status::note_of;
 use crate::tree::Node;
 use crate::{
     AddressFilterConfig, Code, EnvPlan, Host, HttpFilterConfig, HttpFilterPart, IncomingMode, MirrordConfig,
-    PortPair, Target, WorkloadKind,
+    PortPair, Status, Target, WorkloadKind, status_of,
 };
 
 const INCOMING: &str = "feature.network.incoming";
@@ -16,6 +17,7 @@ const READ_AHEAD_MAX: u64 = 15 * 1024 * 1024;
 
 pub(super) fn check(config: &MirrordConfig, tree: &Node, context: &mut Context<'_>) {
     let mut report = Report { tree, context };
+    kind(config, &mut report);
     targetless(config, &mut report);
     paid(config, &mut report);
     agent(config, &mut report);
@@ -33,14 +35,26 @@ struct Report<'r, 't> {
 
 impl Report<'_, '_> {
     fn error(&mut self, code: Code, path: &str, message: &str, help: &str) {
-        let span = self.tree.key_span(path);
+        let span = self.tree.place(path);
         self.context.error(code, path, span, message).help(help);
     }
 
     fn warning(&mut self, code: Code, path: &str, message: &str, help: &str) {
-        let span = self.tree.key_span(path);
+        let span = self.tree.place(path);
         self.context.warning(code, path, span, message).help(help);
     }
+}
+
+/// A kind named in a path is a value that the table of settings cannot list; its key form stands for it.
+fn kind(config: &MirrordConfig, report: &mut Report<'_, '_>) {
+    let Some(Target::Workload { kind, .. }) = config.target() else { return };
+    let key = format!("target.{}", kind.key());
+    if status_of(&key) == Some(Status::Implemented) || report.tree.place(&key) != report.tree.place("target")
+    {
+        return;
+    }
+    let message = format!("a {kind} as target is read but does not work yet");
+    report.warning(Code::NotYet, "target.path", &message, note_of(&key));
 }
 
 fn copies_target(config: &MirrordConfig) -> bool {
@@ -56,8 +70,8 @@ fn targetless(config: &MirrordConfig, report: &mut Report<'_, '_>) {
         return;
     }
     if config.asked_incoming_mode() == IncomingMode::Steal {
-        let path = if report.tree.key_span("feature.network.incoming.mode")
-            == report.tree.key_span("feature.network.incoming")
+        let path = if report.tree.place("feature.network.incoming.mode")
+            == report.tree.place("feature.network.incoming")
         {
             INCOMING
         } else {
@@ -159,8 +173,8 @@ fn agent(config: &MirrordConfig, report: &mut Report<'_, '_>) {
         if secret.name.is_none() {
             report.error(
                 Code::MissingKey,
-                "agent.image_pull_secrets",
-                &format!("entry {index} of the pull secrets has no `name`"),
+                &format!("agent.image_pull_secrets[{index}]"),
+                "a pull secret needs its `name`",
                 "write {\"name\": \"SECRET\"}",
             );
         }
@@ -244,18 +258,9 @@ fn http_filter(filter: &HttpFilterConfig, report: &mut Report<'_, '_>) {
             "put both into all_of (both must hold) or any_of (one must hold)",
         );
     }
-    for (key, text) in
-        [("header_filter_jq", &filter.header_filter_jq), ("method_filter", &filter.method_filter)]
-    {
-        if text.as_ref().is_some_and(|text| text.trim().is_empty()) {
-            let path = format!("{path}.{key}");
-            report.error(
-                Code::InvalidValue,
-                &path,
-                "the filter is empty",
-                "write the filter, or remove the key",
-            );
-        }
+    if filter.method_filter.as_ref().is_some_and(|text| text.trim().is_empty()) {
+        let path = format!("{path}.method_filter");
+        report.error(Code::InvalidValue, &path, "the filter is empty", "write a method, or remove the key");
     }
     if let Some(body) = &filter.body_filter {
         let missing = [
@@ -284,10 +289,21 @@ fn http_filter(filter: &HttpFilterConfig, report: &mut Report<'_, '_>) {
             );
         }
         for (index, part) in parts.iter().enumerate() {
+            let path = format!("{path}[{index}]");
             if let Err(reason) = filter_part(part) {
-                let message = format!("filter {index}: {reason}");
-                let help = "one of header, path, method, query, or body with query and matches";
-                report.error(Code::InvalidValue, &path, &message, help);
+                let help = "name one of header, path, method, query, or body with query and matches";
+                report.error(Code::InvalidValue, &path, reason, help);
+                continue;
+            }
+            // The one key whose meaning its neighbours decide.
+            let checked = match (&part.query, part.body) {
+                (Some(query), Some(_)) => check_json_path(query),
+                (Some(query), None) => compile_pattern(query),
+                (None, _) => Ok(()),
+            };
+            if let Err(reason) = checked {
+                let message = format!("the query is not usable: {reason}");
+                report.error(Code::InvalidPattern, &format!("{path}.query"), &message, "correct the query");
             }
         }
     }
@@ -299,10 +315,10 @@ fn filter_part(part: &HttpFilterPart) -> Result<(), &'static str> {
     let has_query = part.query.is_some();
     match (plain, part.body.is_some(), has_query, part.matches.is_some()) {
         (1, false, false, false) | (0, true, true, true) | (0, false, true, false) => Ok(()),
-        (0, false, false, false) => Err("it names nothing to look at"),
+        (0, false, false, false) => Err("this filter names nothing to look at"),
         (0, true, _, _) => Err("`body` needs `query` and `matches`"),
         (0, false, _, true) => Err("`matches` needs `body` and `query`"),
-        _ => Err("it names more than one thing to look at"),
+        _ => Err("this filter names more than one thing to look at"),
     }
 }
 
@@ -347,15 +363,21 @@ fn names(config: &MirrordConfig, report: &mut Report<'_, '_>) {
         let others = side(dns_filter, !remote);
         side(ours, remote).into_iter().filter(|name| others.contains(name)).collect()
     };
-    for (remote, word, other) in [(true, "remote", "local"), (false, "local", "remote")] {
-        for name in both_ways(outgoing_filter, remote) {
-            report.warning(
-                Code::Doubtful,
-                &format!("{outgoing}.{word}"),
-                &format!("{name} is connected to {word}ly, but feature.network.dns.filter.{other} resolves it {other}ly"),
-                "list the name on the same side in both",
-            );
-        }
+    for name in both_ways(outgoing_filter, true) {
+        report.warning(
+            Code::Doubtful,
+            &format!("{outgoing}.remote"),
+            &format!("{name} goes through the target, but feature.network.dns.filter.local resolves it here"),
+            "list the name on the same side in both",
+        );
+    }
+    for name in both_ways(outgoing_filter, false) {
+        report.warning(
+            Code::Doubtful,
+            &format!("{outgoing}.local"),
+            &format!("{name} stays local, but feature.network.dns.filter.remote resolves it at the target"),
+            "list the name on the same side in both",
+        );
     }
 }
 

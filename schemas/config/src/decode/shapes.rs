@@ -253,11 +253,15 @@ pub struct Pattern(pub String);
 pub struct PathPattern(pub String);
 
 /// Says what is wrong with a pattern, in one line.
-fn compile_pattern(text: &str) -> Result<(), String> {
+pub(crate) fn compile_pattern(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("the pattern is empty and would match everything".to_owned());
     }
-    fancy_regex::Regex::new(&format!("(?i){text}")).map(drop).map_err(|error| last_line(&error.to_string()))
+    fancy_regex::RegexBuilder::new(text)
+        .case_insensitive(true)
+        .build()
+        .map(drop)
+        .map_err(|error| last_line(&error.to_string()))
 }
 
 fn compile_path_pattern(text: &str) -> Result<(), String> {

@@ -175,6 +175,8 @@ pub(super) fn plural(kind: &str) -> String {
     match kind {
         "any" => "values".to_owned(),
         kind if kind.contains(" or ") || kind.contains(' ') => format!("({kind})"),
+        "quantity" => "quantities".to_owned(),
+        kind if kind.ends_with(['s', 'x']) => format!("{kind}es"),
         kind => format!("{kind}s"),
     }
 }

@@ -38,6 +38,10 @@ static NO_FS: LazyLock<FsConfig> = LazyLock::new(FsConfig::default);
 static NO_INCOMING: LazyLock<IncomingConfig> = LazyLock::new(IncomingConfig::default);
 static NO_OUTGOING: LazyLock<OutgoingConfig> = LazyLock::new(OutgoingConfig::default);
 
+fn works(key: &str) -> bool {
+    status_of(key) == Some(Status::Implemented)
+}
+
 impl MirrordConfig {
     /// What to impersonate, where the file says so.
     #[must_use]
@@ -96,6 +100,11 @@ impl MirrordConfig {
             None if self.target() == Some(&Target::Targetless) => FileMode::LocalWithOverrides,
             None => FileMode::Declared,
             Some(FsMode::Local) => FileMode::Local,
+            // Until a mode works, the next narrower one holds, as its warning says.
+            Some(FsMode::LocalWithOverrides) if !works("feature.fs.mode=localwithoverrides") => {
+                FileMode::Local
+            }
+            Some(FsMode::Write) if !works("feature.fs.mode=write") => FileMode::Read,
             Some(FsMode::LocalWithOverrides) => FileMode::LocalWithOverrides,
             Some(FsMode::Read) => FileMode::Read,
             Some(FsMode::Write) => FileMode::Write,
@@ -151,8 +160,7 @@ impl MirrordConfig {
     /// Whether there is an HTTP filter that this version does not obey.
     #[must_use]
     pub(crate) fn filter_is_ignored(&self) -> bool {
-        self.incoming().http_filter.is_some()
-            && status_of("feature.network.incoming.http_filter") != Status::Implemented
+        self.incoming().http_filter.is_some() && !works("feature.network.incoming.http_filter")
     }
 
     /// The settings of outgoing traffic, empty if there are none.

@@ -1,6 +1,6 @@
 //! `feature.network.incoming.http_filter`: which requests the program gets.
 
-use crate::decode::Pattern;
+use crate::decode::{JqProgram, JsonPathQuery, Pattern};
 use crate::form::{choice, record};
 
 record! {
@@ -9,7 +9,7 @@ record! {
         /// Regex on a header written `Name: value`.
         pub header_filter: Pattern,
         /// jq program over the headers; the request is taken where it gives `true`.
-        pub header_filter_jq: String,
+        pub header_filter_jq: JqProgram,
         /// Regex on the path, then on path and query.
         pub path_filter: Pattern,
         /// The method, in upper or lower case.
@@ -39,7 +39,7 @@ record! {
         /// How the body is read.
         pub body: BodyKind,
         /// JSONPath (RFC 9535) to the values looked at.
-        pub query: String,
+        pub query: JsonPathQuery,
         /// Regex on each of them.
         pub matches: Pattern,
     }

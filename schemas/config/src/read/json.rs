@@ -1,4 +1,4 @@
-//! JSON, by jsonc-parser. What only relaxed JSON allows (comments, trailing commas) is an error, as it is for
+//! JSON, by jsonc-parser. What only relaxed JSON allows (comments, commas too many or missing) is an error, as it is for
 //! every other reader of the file, but the tree is read all the same so that the rest is checked too.
 
 use jsonc_parser::ast;
@@ -29,7 +29,12 @@ pub(super) fn read(text: &str, context: &mut Context<'_>) -> Option<Node> {
             _ => {}
         }
     }
-    let relaxed = ParseOptions { allow_comments: true, allow_trailing_commas: true, ..strict() };
+    let relaxed = ParseOptions {
+        allow_comments: true,
+        allow_trailing_commas: true,
+        allow_missing_commas: true,
+        ..strict()
+    };
     match parse_to_ast(body, &CollectOptions::default(), &relaxed) {
         Ok(parsed) => match parsed.value {
             Some(value) => Some(lower(&value, offset)),

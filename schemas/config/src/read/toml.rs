@@ -7,15 +7,19 @@ use toml::de::{DeTable, DeValue};
 
 use crate::Code;
 use crate::decode::Context;
-use crate::tree::{Entry, Node, Value};
+use crate::tree::{Entry, Node, Value, join};
 
 pub(super) fn read(text: &str, context: &mut Context<'_>) -> Option<Node> {
     let (table, errors) = DeTable::parse_recoverable(text);
+    let tree = Node { value: lower_table(table.get_ref()), span: table.span() };
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
         if error.message().contains("duplicate key") {
             let key = text.get(span.clone()).unwrap_or_default();
-            context.error(Code::DuplicateKey, "", span, format!("`{key}` stands twice"));
+            let path = nearest_above(&tree, "", key, span.start).map_or(key.to_owned(), |(path, _)| path);
+            context
+                .error(Code::DuplicateKey, &path, span, format!("`{key}` stands twice in the same object"))
+                .help("keep one of the two");
         } else {
             context.error(
                 Code::Syntax,
@@ -25,7 +29,22 @@ pub(super) fn read(text: &str, context: &mut Context<'_>) -> Option<Node> {
             );
         }
     }
-    Some(Node { value: lower_table(table.get_ref()), span: table.span() })
+    Some(tree)
+}
+
+/// The path of the last key of that name before a place: the parser drops the second of two and does not say which
+/// table it was in.
+fn nearest_above(node: &Node, path: &str, key: &str, before: usize) -> Option<(String, usize)> {
+    node.entries()
+        .iter()
+        .flat_map(|entry| {
+            let inner = join(path, &entry.key);
+            let here = (entry.key == key && entry.key_span.start < before)
+                .then(|| (inner.clone(), entry.key_span.start));
+            [here, nearest_above(&entry.value, &inner, key, before)]
+        })
+        .flatten()
+        .max_by_key(|(_, start)| *start)
 }
 
 fn lower_table(table: &DeTable<'_>) -> Value {
