@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from . import places
+from .wire import Wire
 
 
 ORDINARY = 65534  # nobody
@@ -81,12 +82,25 @@ class Laptop:
                 continue  # ended meanwhile, or another user's
         return found
 
-    def left_behind(self, seconds=5.0) -> list[str]:
+    def daemon(self) -> dict | None:
+        """What the daemon wrote about itself, if one was started."""
+        for path in self.state.glob("ide-v*.json"):
+            return json.loads(path.read_text())
+        return None
+
+    def end_daemon(self):
+        """Has the daemon end, which else outlives its sessions for a while."""
+        if told := self.daemon():
+            with Wire(told["socket"]) as wire:
+                wire.request("daemon/stop", {"force": True})
+
+    def left_behind(self, seconds=5.0, daemon_may_live=True) -> list[str]:
         """What is still there after `seconds` at most: processes and sockets."""
         end = time.monotonic() + seconds
         while True:
-            found = [f"process {pid}: {command}" for pid, command in self.processes()]
-            found += [f"socket {path}" for path in self.state.rglob("*") if path.is_socket()]
+            daemon = self.daemon() if daemon_may_live else None
+            found = [f"process {pid}: {command}" for pid, command in self.processes() if not daemon or pid != daemon["pid"]]
+            found += [f"socket {path}" for path in self.state.rglob("*") if path.is_socket() and not (daemon and str(path) == daemon["socket"])]
             if not found or time.monotonic() > end:
                 return found
             time.sleep(0.05)
