@@ -1,12 +1,13 @@
 //! The agent's sockets in the target's network, and the pump between one of them and a stream.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use nix::errno::Errno;
-use nix::sys::socket::{Shutdown, setsockopt, shutdown, sockopt};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, setsockopt, shutdown, sockopt};
+use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 
@@ -57,6 +58,30 @@ impl Socket {
         }
     }
 
+    /// Waits until the peer has said all and everything is read; for ever while something is left to be read.
+    async fn drained(&self) -> io::Result<()> {
+        let peek =
+            || Ok(recv(self.as_fd().as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)?);
+        loop {
+            let peeked = match self {
+                Self::Tcp(socket) => {
+                    socket.readable().await?;
+                    socket.try_io(Interest::READABLE, peek)
+                }
+                Self::Unix(socket) => {
+                    socket.readable().await?;
+                    socket.try_io(Interest::READABLE, peek)
+                }
+            };
+            match peeked {
+                Ok(0) => return Ok(()),
+                Ok(_) => std::future::pending().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let outcome = match self {
@@ -80,7 +105,7 @@ impl Socket {
 
     /// No more from us: the peer reads the end.
     pub(crate) fn end(&self) {
-        if let Err(error) = shutdown(std::os::fd::AsRawFd::as_raw_fd(&self.as_fd()), Shutdown::Write) {
+        if let Err(error) = shutdown(self.as_fd().as_raw_fd(), Shutdown::Write) {
             tracing::trace!(%error, "the peer was gone before the end");
         }
     }
@@ -166,7 +191,12 @@ async fn upwards(
 ) -> Result<(), Errno> {
     let mut buffer = BytesMut::new();
     loop {
-        let room = sending.room().await;
+        // The end, or a reset, needs no credit.
+        let room = tokio::select! {
+            biased;
+            room = sending.room() => room,
+            drained = socket.drained() => return drained.map_err(|error| errno_of(&error)),
+        };
         let bytes = socket.read(&mut buffer, room).await.map_err(|error| errno_of(&error))?;
         if bytes.is_empty() {
             return Ok(());
