@@ -8,8 +8,8 @@ import urllib.request
 
 from harness import places
 from harness.dap import Dap, free_port, line_of
-from harness.local_pod import DNS_ADDRESS, LocalPod, POD_ADDRESS
-from harness.testing import equal, eventually
+from harness.local_pod import DNS_ADDRESS, LocalPod
+from harness.testing import alive, equal
 
 APP = places.EXAMPLES / "python/app.py"
 
@@ -31,7 +31,7 @@ def test_nothing_of_the_pod_can_be_reached_without_the_product():
         with subprocess.Popen(places.sample("go"), env={"PORT": str(port), "SAMPLE_NAME": pod.name}, stdout=subprocess.PIPE, text=True) as local:
             try:
                 local.stdout.readline()
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/call?url=http://{POD_ADDRESS}/healthz", timeout=15) as answer:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/call?url=http://{pod.address}/healthz", timeout=15) as answer:
                     assert b"error" in answer.read(), "the pod answers to this machine"
                 if os.geteuid() == 65534:  # only the runner's own network is sure to have no resolver behind it
                     with urllib.request.urlopen(f"http://127.0.0.1:{port}/say?text=x", timeout=15) as answer:
@@ -42,14 +42,22 @@ def test_nothing_of_the_pod_can_be_reached_without_the_product():
     assert not os.path.exists("/etc/sample")
 
 
+def test_two_pods_reach_each_other():
+    with LocalPod() as first, LocalPod(beside=first) as second:
+        for pod, other in ((first, second), (second, first)):
+            pod.start_sample("go")
+            other.start_sample("go", env={"PORT": "81"})
+            got = pod.client.get(pod.address, 80, f"/call?url=http://{other.address}:81/healthz")
+            equal((got["status"], got["body"]), (200, '{"ok":true}\n'))
+
+
 def test_nothing_is_left_of_a_closed_pod():
     with LocalPod() as pod:
         first = pod.start_sample()
-        assert pod.left_behind() and os.path.exists(f"/proc/{first}")
+        assert pod.left_behind() and alive(first)
         equal(pod.pod.nft_tables(), [])
     equal(pod.left_behind(), [])
-    eventually(lambda: not os.path.exists(f"/proc/{first}"), "the container's process is gone")
-    assert not pod.folder.exists()
+    assert not alive(first) and not pod.folder.exists()
 
 
 def test_the_pods_resolver_knows_one_name_and_denies_others():

@@ -23,8 +23,7 @@ from . import places
 from .dns_server import DnsServer
 from .image import PYTHON, python_root
 
-CLIENT_ADDRESS, POD_ADDRESS, DNS_ADDRESS = "198.51.100.1", "198.51.100.2", "203.0.113.53"
-CLIENT_ADDRESS6, POD_ADDRESS6 = "2001:db8::1", "2001:db8::2"
+CLIENT_ADDRESS, DNS_ADDRESS = "198.51.100.1", "203.0.113.53"
 SECRET_NAME_ADDRESS = "203.0.113.77"
 
 
@@ -44,11 +43,11 @@ class Network:
     def __init__(self, control: socket.socket):
         self.control = control
 
-    def ask(self, command, timeout=20.0):
+    def ask(self, command, timeout=20.0, descriptors=()):
         self.control.settimeout(timeout)
         try:
-            self.control.send(json.dumps(command).encode())
-            message, descriptors, _, _ = socket.recv_fds(self.control, 1 << 20, 1)
+            socket.send_fds(self.control, [json.dumps(command).encode()], descriptors)
+            message, received, _, _ = socket.recv_fds(self.control, 1 << 20, 1)
         except OSError as error:
             raise PodError(f"the stand-in pod does not answer ({command['do']}): {error}") from error
         if not message:
@@ -56,7 +55,7 @@ class Network:
         answer = json.loads(message)
         if "error" in answer:
             raise PodError(answer["error"])
-        return answer, descriptors
+        return answer, received
 
     def new_socket(self, kind=socket.SOCK_STREAM, family=socket.AF_INET, bind=None, listen=None) -> socket.socket:
         """A socket that lives in this network though it is used from here."""
@@ -105,14 +104,18 @@ def made_up(prefix: str) -> str:
 class LocalPod:
     """The pod; a context manager. Values that only the pod has are made up anew for each."""
 
-    def __init__(self, names: dict[str, list[str]] | None = None):
+    def __init__(self, names: dict[str, list[str]] | None = None, beside: "LocalPod | None" = None):
+        self.beside = beside
+        self.number = beside.number + 1 if beside else 0
+        # A network of four addresses each: the client's end and the pod's.
+        self.client_address, self.address = (f"198.51.100.{4 * self.number + end}" for end in (1, 2))
+        self.client_address6, self.address6 = (f"2001:db8:{self.number}::{end}" for end in (1, 2))
         self.hostname = made_up("sample")
         self.greeting = made_up("hello")
         self.banner = made_up("banner")
         self.secret = made_up("secret")
         self.name = made_up("shop") + ".example"
         self.names = {self.name: [SECRET_NAME_ADDRESS]} | (names or {})
-        self.address = POD_ADDRESS
         self.folder = Path(tempfile.mkdtemp(prefix="pod-"))
         self.log = self.folder / "log"
         self.containers: list[int] = []
@@ -130,27 +133,37 @@ class LocalPod:
         self.close()
 
     def make(self):
-        inside = Path(__file__).with_name("pod_inside.py")
-        base = self.folder / "base"
-        base.mkdir()
-        client, client_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pod, pod_inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.client, self.pod = Network(client), Network(pod)
-        with client_inside, pod_inside:
-            self.keeper = subprocess.Popen(
-                ["unshare", "--user", "--map-root-user", "--net", "--mount", "--", sys.executable, "-I", "-B", str(inside), str(base),
-                 str(client_inside.fileno()), str(pod_inside.fileno())],
-                pass_fds=[client_inside.fileno(), pod_inside.fileno()], stdin=subprocess.DEVNULL)
-        client.settimeout(10)
-        hello = client.recv(4096)
-        if not hello:
-            raise PodError("user namespaces are not to be had here: " + (user_namespaces_allowed() or "the keeper ended"))
-        self.pod_process = json.loads(hello)["pod_process"]
+        if self.beside:
+            self.keeper, self.client = self.beside.keeper, self.beside.client
+        else:
+            self.make_client()
+        pod, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pod = Network(pod)
+        with inside:
+            self.pod_process = self.client.ask({"do": "pod"}, descriptors=[inside.fileno()])[0]["pod_process"]
         self.pod.ask({"do": "ip", "words": ["link", "set", "lo", "up"]})  # its answer says that it has its own network
         self.network()
-        self.namespaces = {os.readlink(f"/proc/{pid}/ns/{kind}") for pid in (self.keeper.pid, self.pod_process) for kind in ("net", "user")}
+        self.namespaces.add(os.readlink(f"/proc/{self.pod_process}/ns/net"))
         self.dns = DnsServer(self.pod.new_socket(socket.SOCK_DGRAM, bind=[DNS_ADDRESS, 53]),
                              self.pod.new_socket(bind=[DNS_ADDRESS, 53], listen=16), self.names)
+
+    def make_client(self):
+        """Starts the process that everything else is a child of, in a user namespace and the client's network."""
+        base = self.folder / "base"
+        base.mkdir()
+        client, inside = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.client = Network(client)
+        with inside:
+            self.keeper = subprocess.Popen(
+                ["unshare", "--user", "--map-root-user", "--net", "--mount", "--", sys.executable, "-I", "-B",
+                 str(Path(__file__).with_name("pod_inside.py")), str(base), str(inside.fileno())],
+                pass_fds=[inside.fileno()], stdin=subprocess.DEVNULL)
+        try:
+            self.client.ask({"do": "ip", "words": ["link", "set", "lo", "up"]})
+        except PodError as error:
+            raise PodError("user namespaces are not to be had here: " + (user_namespaces_allowed() or str(error))) from error
+        self.client.ask({"do": "forward"})
+        self.namespaces |= {os.readlink(f"/proc/{self.keeper.pid}/ns/{kind}") for kind in ("net", "user")}
 
     def network(self):
         def client(*words):
@@ -159,16 +172,17 @@ class LocalPod:
         def pod(*words):
             self.pod.ask({"do": "ip", "words": words})
 
-        client("link", "set", "lo", "up")
-        client("link", "add", "to-pod", "type", "veth", "peer", "name", "eth0", "netns", str(self.pod_process))
-        client("address", "add", f"{CLIENT_ADDRESS}/24", "dev", "to-pod")
-        client("address", "add", f"{CLIENT_ADDRESS6}/64", "dev", "to-pod", "nodad")
-        client("link", "set", "to-pod", "up")
-        pod("address", "add", f"{POD_ADDRESS}/24", "dev", "eth0")
-        pod("address", "add", f"{POD_ADDRESS6}/64", "dev", "eth0", "nodad")
+        device = f"to-pod-{self.number}"
+        client("link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", str(self.pod_process))
+        client("address", "add", f"{self.client_address}/30", "dev", device)
+        client("address", "add", f"{self.client_address6}/64", "dev", device, "nodad")
+        client("link", "set", device, "up")
+        pod("address", "add", f"{self.address}/30", "dev", "eth0")
+        pod("address", "add", f"{self.address6}/64", "dev", "eth0", "nodad")
         pod("address", "add", f"{DNS_ADDRESS}/32", "dev", "lo")
         pod("link", "set", "eth0", "up")
-        pod("route", "add", "default", "via", CLIENT_ADDRESS)
+        pod("route", "add", "default", "via", self.client_address)
+        pod("route", "add", "default", "via", self.client_address6)
 
     def start(self, argv: list[str], *, image: Path | None, env=None, files=None, programs=None, volumes=None, cwd="/") -> int:
         """Starts a container in the pod and answers with the pid of its first process, as this machine knows it.
@@ -182,7 +196,7 @@ class LocalPod:
                     "SAMPLE_FILE": "/etc/sample/banner.txt", "SAMPLE_NAME": self.name} | (env or {}),
             "files": files or {}, "programs": programs or {},
             "volumes": {"/etc/sample": {"banner.txt": self.banner + "\n"}, "/var/run/secrets/sample": {"token": self.secret}} | (volumes or {}),
-            "hosts": f"127.0.0.1 localhost\n::1 localhost\n{POD_ADDRESS} {self.hostname}\n203.0.113.9 only-in-hosts\n",
+            "hosts": f"127.0.0.1 localhost\n::1 localhost\n{self.address} {self.hostname}\n203.0.113.9 only-in-hosts\n",
             "resolv_conf": f"search sample.svc.example svc.example\nnameserver {DNS_ADDRESS}\noptions ndots:5\n",
         }
         pid = self.pod.ask({"do": "start", "spec": spec})[0]["pid"]
@@ -217,7 +231,7 @@ class LocalPod:
 
     def say(self, text, port=80, timeout=10.0, headers=None) -> dict:
         """Asks the service over the veth pair, as someone elsewhere in a cluster would."""
-        return self.client.get(POD_ADDRESS, port, "/say?text=" + quote(text), timeout, headers)
+        return self.client.get(self.address, port, "/say?text=" + quote(text), timeout, headers)
 
     def left_behind(self) -> list[str]:
         """Processes that still live in the pod's namespaces."""
@@ -236,9 +250,10 @@ class LocalPod:
         """Ends everything in the pod: its keeper's end is the end of them all."""
         if hasattr(self, "dns"):
             self.dns.close()
-        if hasattr(self, "keeper"):
-            self.client.control.close()
+        if hasattr(self, "pod"):
             self.pod.control.close()
+        if hasattr(self, "keeper") and not self.beside:
+            self.client.control.close()
             try:
                 self.keeper.wait(5)
             except subprocess.TimeoutExpired:

@@ -1,7 +1,7 @@
 """The inside of the stand-in pod: runs in namespaces, commanded by `local_pod` over a socket.
 
 Started in a user namespace of its own where it is root. This first process keeps the "client" network, a place from
-which requests reach the pod over a veth pair as they would from another node. Its child keeps the pod's network and
+which requests reach the pod over a veth pair as they would from another node. A child keeps a pod's network and
 starts containers in it, each a process 1 in mount, PID and hostname namespaces of its own. Both hand out sockets made
 in their network (a socket stays where it was made, whoever holds it). All of it ends when the command socket closes.
 """
@@ -82,6 +82,7 @@ def image_root(base, image, upper):
 def build_root(base, spec):
     """Mounts the container's file system and makes it this process's root."""
     mount(None, "/", None, MS_REC | MS_PRIVATE)
+    os.makedirs(base)
     mount("pod", base, "tmpfs", 0, "mode=755")
     upper = f"{base}/upper"
     for folder, mode in [("tmp", 0o1777), ("run", 0o755), ("var/tmp", 0o1777), ("etc", 0o755), ("proc", 0o555), ("dev", 0o755)]:
@@ -201,24 +202,42 @@ def ip(*words):
         raise OSError(f"ip {' '.join(words)}: {done.stderr.strip()}")
 
 
+def start_pod(control, base, command_socket):
+    """Starts the process that keeps one more pod's network and obeys the socket given; answers with its pid."""
+    pod_process = os.fork()
+    if pod_process == 0:
+        die_with_parent()
+        control.close()
+        unshare(CLONE_NEWNET)
+        serve(socket.socket(fileno=command_socket), base)
+        os._exit(0)
+    os.close(command_socket)
+    return pod_process
+
+
 def serve(control, base):
     """Obeys one command after the other until the other side is gone."""
     while True:
-        message = control.recv(1 << 20)
+        message, received, _, _ = socket.recv_fds(control, 1 << 20, 1)
         if not message:
             return
         command, descriptors = json.loads(message), []
         try:
             match command["do"]:
+                case "pod":
+                    answer = {"pod_process": start_pod(control, base, received[0])}
                 case "socket":
                     made = make_socket(command)
                     descriptors, answer = [made.detach()], {}
                 case "start":
-                    answer = start_container(base, command["spec"])
+                    answer = start_container(f"{base}/{len(os.listdir(base))}", command["spec"])
                 case "nft":
                     answer = {"tables": nft_tables()}
                 case "ip":
                     ip(*command["words"])
+                    answer = {}
+                case "forward":
+                    write("/proc/sys/net/ipv4/ip_forward", "1")
                     answer = {}
         except OSError as error:
             answer = {"error": str(error)}
@@ -228,24 +247,10 @@ def serve(control, base):
 
 
 def main():
-    base = sys.argv[1]
-    client, pod = (socket.socket(fileno=int(number)) for number in sys.argv[2:4])
+    """Keeps the client's network, and dies with whoever started it."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = os.getpid()
-    pod_process = os.fork()
-    if pod_process == 0:
-        die_with_parent()
-        if os.getppid() != parent:
-            os._exit(1)
-        client.close()
-        unshare(CLONE_NEWNET)
-        serve(pod, base)
-        os._exit(0)
-    pod.close()
-    client.send(json.dumps({"pod_process": pod_process}).encode())
-    serve(client, base)
-    os.kill(pod_process, signal.SIGKILL)
+    serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[1])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from .cluster import Cluster, Sample, kubeconfig
 from .laptop import Laptop, Session
-from .local_pod import CLIENT_ADDRESS, LocalPod, POD_ADDRESS
+from .local_pod import LocalPod
 from .testing import equal, eventually
 
 
@@ -130,18 +130,18 @@ class LocalScene(Scene):
         self.pod.close()
 
     def serve_peer(self):
-        self.peer = HTTPServer((CLIENT_ADDRESS, 8090), PeerHandler, bind_and_activate=False)
+        self.peer = HTTPServer((self.pod.client_address, 8090), PeerHandler, bind_and_activate=False)
         self.peer.socket.close()
-        self.peer.socket = self.pod.client.new_socket(bind=[CLIENT_ADDRESS, 8090], listen=16)
+        self.peer.socket = self.pod.client.new_socket(bind=[self.pod.client_address, 8090], listen=16)
         threading.Thread(target=self.peer.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        self.outgoing = f"http://{CLIENT_ADDRESS}:8090/from-the-pod"
-        self.outgoing_from = POD_ADDRESS
+        self.outgoing = f"http://{self.pod.client_address}:8090/from-the-pod"
+        self.outgoing_from = self.pod.address
 
     def say(self, text, timeout=20.0, headers=None):
         return self.pod.say(text, self.port, timeout, headers)
 
     def get(self, path, timeout=20.0):
-        return self.pod.client.get(POD_ADDRESS, self.port, path, timeout)
+        return self.pod.client.get(self.pod.address, self.port, path, timeout)
 
     def from_sidecar(self, text):
         """A request from inside the pod to 127.0.0.1."""
@@ -158,7 +158,7 @@ class LocalKeepAlive:
     """One connection to the sample, used again and again."""
 
     def __init__(self, scene: LocalScene):
-        self.connection = scene.pod.client.http(POD_ADDRESS, scene.port)
+        self.connection = scene.pod.client.http(scene.pod.address, scene.port)
         self.socket = self.connection.sock
 
     def ask(self, text) -> dict:

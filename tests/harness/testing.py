@@ -40,3 +40,12 @@ def equal(got, wanted, what=""):
 def contains(text, part, what=""):
     if part not in text:
         raise AssertionError(f"{what + ': ' if what else ''}{part!r} is not in:\n{text}")
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended but whose parent has not yet asked for its status does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
