@@ -1,17 +1,25 @@
 //! The pod's files as real kernel objects: what the trap handlers call when a path is the pod's.
 //!
 //! A [`FileServer`] turns paths inside the target into descriptors and `struct stat`s. Its main way is a FUSE mount in
-//! a user and mount namespace of its own (`userns`), served by `fuse`; where user namespaces are barred, a FUSE
-//! mount made by `fusermount3` (`fusermount`); where that is missing too, sealed memfds and shadow folders
+//! a user and mount namespace of its own ([`userns`]), served by [`fuse`]; where user namespaces are barred, a FUSE
+//! mount made by `fusermount3` ([`fusermount`]); where that is missing too, sealed memfds and shadow folders
 //! ([`memfd`]). All three are read-only: what would write gets EROFS.
 //!
 //! Every call blocks for at most as long as the [`PodFs`] does, and asks the agent once: [`lookup`] says what for.
 
 mod attr;
+mod fuse;
+mod fusermount;
 mod lookup;
 mod memfd;
 mod recent;
 mod source;
+mod userns;
+#[cfg(test)]
+mod testpod;
+#[cfg(test)]
+mod tests;
+
 
 use self::attr::Appearance;
 use self::lookup::{Pod, Wanted};
@@ -63,6 +71,7 @@ impl std::fmt::Display for Backend {
 
 /// What was set up while the process still had one thread.
 pub struct Prepared {
+    userns: Result<userns::Mounted, String>,
     allowed: Vec<Backend>,
 }
 
@@ -78,7 +87,12 @@ pub fn prepare() -> Prepared {
 /// The same with a choice of ways, for tests and for users who know better.
 #[must_use]
 pub fn prepare_only(allowed: &[Backend]) -> Prepared {
-    Prepared { allowed: allowed.to_vec() }
+    let userns = if allowed.contains(&Backend::FuseUserns) {
+        userns::mount()
+    } else {
+        Err("not asked for".to_owned())
+    };
+    Prepared { userns, allowed: allowed.to_vec() }
 }
 
 /// Serves the files of one target.
@@ -89,6 +103,7 @@ pub struct FileServer {
 }
 
 enum Serving {
+    Fuse(fuse::Server),
     Memfd(memfd::Store),
 }
 
@@ -104,8 +119,27 @@ impl FileServer {
         creds: Creds,
         folder: &Path,
     ) -> io::Result<FileServer> {
-        let mut why_not: Vec<String> = Vec::new();
-        why_not.push(format!("FUSE is not built yet ({} ways allowed)", prepared.allowed.len()));
+        let mut why_not = Vec::new();
+        match prepared.userns {
+            Ok(mounted) => {
+                let look = Appearance::in_own_namespace(&creds, mounted.dev);
+                let pod = Arc::new(Pod::new(pod, creds, look)?);
+                let server = fuse::Server::over_userns(mounted, Arc::clone(&pod))?;
+                return Ok(Self { pod, serving: Serving::Fuse(server), why_not: String::new() });
+            }
+            Err(reason) => why_not.push(format!("no FUSE in a user namespace: {reason}")),
+        }
+        if prepared.allowed.contains(&Backend::FuseMount3) {
+            match fusermount::mount(folder) {
+                Ok(mounted) => {
+                    let look = Appearance::in_this_namespace(&creds, mounted.dev);
+                    let pod = Arc::new(Pod::new(pod, creds, look)?);
+                    let server = fuse::Server::over_fusermount(mounted, Arc::clone(&pod))?;
+                    return Ok(Self { pod, serving: Serving::Fuse(server), why_not: why_not.join("; ") });
+                }
+                Err(reason) => why_not.push(format!("no FUSE by fusermount3: {reason}")),
+            }
+        }
         let (shadow, dev) = memfd::shadow_folder(folder)?;
         let look = Appearance::in_this_namespace(&creds, dev);
         let pod = Arc::new(Pod::new(pod, creds, look)?);
@@ -117,6 +151,7 @@ impl FileServer {
     #[must_use]
     pub fn backend(&self) -> Backend {
         match &self.serving {
+            Serving::Fuse(server) => server.backend(),
             Serving::Memfd(_) => Backend::Memfd,
         }
     }
@@ -136,7 +171,8 @@ impl FileServer {
     pub fn open(&self, path: &[u8], flags: i32, mode: u32, resolve: u64) -> Result<OwnedFd, Errno> {
         // A mode is for files that are made, and none is.
         let _ = mode;
-        let wanted = if flags & libc::O_PATH != 0 { Wanted::NOTHING } else { Wanted::CONTENT };
+        let wanted =
+            if flags & libc::O_PATH != 0 { Wanted::NOTHING } else { Wanted::CONTENT };
         let opening = lookup::Opening { flags, resolve };
         let mut found = self
             .pod
@@ -147,6 +183,7 @@ impl FileServer {
             return Err(errno);
         }
         match &self.serving {
+            Serving::Fuse(server) => server.open(found, flags),
             Serving::Memfd(store) => store.open(found, flags),
         }
     }
@@ -158,6 +195,7 @@ impl FileServer {
     pub fn stat(&self, path: &[u8], follow: bool) -> Result<libc::stat, Errno> {
         let found = self.pod.look_recently(path, follow)?;
         match &self.serving {
+            Serving::Fuse(server) => Ok(server.stat(&found)),
             Serving::Memfd(store) => store.stat(&found),
         }
     }
@@ -227,6 +265,7 @@ impl FileServer {
     #[must_use]
     pub fn owns(&self, dev: u64) -> bool {
         match &self.serving {
+            Serving::Fuse(server) => server.dev() == dev,
             Serving::Memfd(_) => false,
         }
     }
@@ -236,6 +275,7 @@ impl FileServer {
     #[must_use]
     pub fn pod_path(&self, dev: u64, link: &[u8]) -> Option<Vec<u8>> {
         match &self.serving {
+            Serving::Fuse(server) => server.pod_path(dev, link),
             Serving::Memfd(store) => store.pod_path(link),
         }
     }

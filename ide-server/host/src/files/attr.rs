@@ -23,9 +23,8 @@ pub(super) struct Appearance {
 
 impl Appearance {
     /// For a mount of our own user namespace, which knows one user and one group.
-    pub(super) fn in_own_namespace(creds: &Creds, root: &OwnedFd) -> io::Result<Self> {
-        let overflow = (overflow_id("uid"), overflow_id("gid"));
-        Ok(Self::new(creds, device_of(root)?, Some(overflow)))
+    pub(super) fn in_own_namespace(creds: &Creds, dev: u64) -> Self {
+        Self::new(creds, dev, Some((overflow_id("uid"), overflow_id("gid"))))
     }
 
     /// For a mount or folder of the namespace that the debuggee lives in.
@@ -36,10 +35,6 @@ impl Appearance {
     fn new(creds: &Creds, dev: u64, overflow: Option<(u32, u32)>) -> Self {
         let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         Self { dev, pod: (creds.uid, creds.gid), own, overflow, devices: Mutex::default() }
-    }
-
-    pub(super) fn dev(&self) -> u64 {
-        self.dev
     }
 
     /// The inode number, unique among all of the pod's devices and the same all session long.
@@ -67,6 +62,12 @@ impl Appearance {
             shown(stat.uid, self.pod.0, self.own.0, self.overflow.map(|ids| ids.0)),
             shown(stat.gid, self.pod.1, self.own.1, self.overflow.map(|ids| ids.1)),
         )
+    }
+
+    /// The same as FUSE is told it: the kernel itself shows what its namespace does not map as the overflow owner.
+    pub(super) fn sent_owner(&self, stat: &Stat) -> (u32, u32) {
+        let sent = |id: u32, pod: u32, own: u32| if id == pod { own } else { id };
+        (sent(stat.uid, self.pod.0, self.own.0), sent(stat.gid, self.pod.1, self.own.1))
     }
 
     /// `struct stat`, as the kernel will give it for a descriptor.
@@ -130,8 +131,16 @@ pub(super) fn fstat(fd: &impl AsRawFd) -> io::Result<libc::stat> {
     Ok(stat)
 }
 
-fn device_of(fd: &OwnedFd) -> io::Result<u64> {
-    fstat(fd).map(|stat| stat.st_dev)
+/// The device of a mount, without a question to whoever serves it: nobody may yet.
+pub(super) fn device_of(fd: &OwnedFd) -> io::Result<u64> {
+    // SAFETY: struct statx is plain integers, for which all zeroes is a value.
+    let mut shown: libc::statx = unsafe { std::mem::zeroed() };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: the path is a constant C string, the struct is ours to be written.
+    if unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, 0, &raw mut shown) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(libc::makedev(shown.stx_dev_major, shown.stx_dev_minor))
 }
 
 fn overflow_id(kind: &str) -> u32 {
