@@ -5,13 +5,13 @@ mod expressions;
 mod shapes;
 mod values;
 
-use std::ops::Range;
+use std::ops::Range as Span;
 
 use crate::form::Form;
 use crate::problem::LineIndex;
 use crate::suggest;
 use crate::tree::{At, Entry, Node, Value};
-use crate::{Code, Problem, Severity};
+use crate::{Code, Problem, Range, Severity};
 
 pub(crate) use expressions::check_json_path;
 pub use expressions::{JqProgram, JsonPathQuery};
@@ -35,14 +35,33 @@ pub(crate) trait Decode: Sized {
 pub(crate) struct Context<'t> {
     lines: LineIndex<'t>,
     problems: Vec<Problem>,
+    /// Settings that an environment variable stands over, and its name.
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 impl<'t> Context<'t> {
     pub(crate) fn new(text: &'t str) -> Self {
-        Self { lines: LineIndex::new(text), problems: Vec::new() }
+        Self { lines: LineIndex::new(text), problems: Vec::new(), variables: Vec::new() }
     }
 
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
+    /// Notes that a setting came from an environment variable: its problems name the variable, not a place.
+    pub(crate) fn note_variable(&mut self, path: &'static str, variable: &'static str) {
+        self.variables.push((path, variable));
+    }
+
+    pub(crate) fn into_problems(mut self) -> Vec<Problem> {
+        for problem in &mut self.problems {
+            let inside = |path: &str| {
+                problem
+                    .path
+                    .strip_prefix(path)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            if let Some((_, variable)) = self.variables.iter().find(|(path, _)| inside(path)) {
+                problem.message = format!("{variable}: {}", problem.message);
+                problem.range = Range::default();
+            }
+        }
         self.problems
     }
 
@@ -50,7 +69,7 @@ impl<'t> Context<'t> {
         &mut self,
         code: Code,
         path: &str,
-        span: Range<usize>,
+        span: Span<usize>,
         message: impl Into<String>,
     ) -> Draft<'_> {
         self.report(Severity::Error, code, path, span, message.into())
@@ -60,7 +79,7 @@ impl<'t> Context<'t> {
         &mut self,
         code: Code,
         path: &str,
-        span: Range<usize>,
+        span: Span<usize>,
         message: impl Into<String>,
     ) -> Draft<'_> {
         self.report(Severity::Warning, code, path, span, message.into())
@@ -71,7 +90,7 @@ impl<'t> Context<'t> {
         severity: Severity,
         code: Code,
         path: &str,
-        span: Range<usize>,
+        span: Span<usize>,
         message: String,
     ) -> Draft<'_> {
         let range = self.lines.range(&span);

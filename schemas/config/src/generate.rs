@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::decode::Decode;
 use crate::form::Form;
 use crate::tree::join;
-use crate::{MirrordConfig, Status, status, status_of};
+use crate::{MirrordConfig, Status, inputs, status, status_of};
 
 /// One setting, as the settings page and an editor's completion show it.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -24,6 +24,8 @@ pub struct Setting {
     pub status: Option<Status>,
     /// What a user should know of that; may be empty.
     pub note: &'static str,
+    /// The environment variable that stands over it.
+    pub variable: Option<&'static str>,
 }
 
 /// Every setting, in the order of the declarations.
@@ -46,6 +48,7 @@ fn collect(form: &Form, path: &str, all: &mut Vec<Setting>) {
             doc: one_line(&field.doc),
             status: status_of(&inner),
             note: status::note_of(&inner),
+            variable: inputs::variable_of(&inner),
         });
         collect(&field.form, &inner, all);
     }
@@ -82,7 +85,11 @@ pub fn settings_page() -> String {
          effect.\n\n\
          Status: *works* does what it says; *not yet* is read, and a warning says that it has no effect yet; \
          *paid in mirrord* belongs to mirrord's paid operator, a warning says what is done instead; *macOS only* \
-         and *no effect* have nothing to act on here.\n",
+         and *no effect* have nothing to act on here.\n\n\
+         An environment variable named with a setting stands over the file; lists in it have `;` between. The \
+         file may hold templates in Tera's language, rendered before it is read: `{{ key }}` is the session's key, \
+         `{{ git_branch }}` the repository's branch (`MIRRORD_BRANCH_NAME` stands over it), \
+         `{{ get_env(name=\"X\", default=\"y\") }}` an environment variable.\n",
     );
     let all = settings();
     let mut sections: Vec<String> = Vec::new();
@@ -111,13 +118,14 @@ fn line(setting: &Setting, page: &mut String) {
     if !setting.note.is_empty() {
         let _ = write!(status, ": {}", setting.note);
     }
+    let variable = setting.variable.map(|name| format!(" Environment: `{name}`.")).unwrap_or_default();
     let _ = writeln!(
         page,
         "| `{}` | {} | {} | {} | {} |",
         setting.path,
         cell(&setting.kind),
         cell(&default),
-        cell(&setting.doc),
+        cell(&format!("{}{variable}", setting.doc)),
         cell(&status),
     );
 }

@@ -12,12 +12,14 @@ mod check;
 mod decode;
 mod form;
 mod generate;
+mod inputs;
 mod model;
 mod problem;
 mod read;
 mod status;
 mod suggest;
 mod target;
+mod template;
 mod tree;
 
 pub use address::{AddressFilter, AddressFilterError, Host, Transport};
@@ -27,6 +29,7 @@ pub use decode::{
 };
 pub use form::{Field, Form};
 pub use generate::{Setting, json_schema, settings, settings_page};
+pub use inputs::Inputs;
 pub use model::*;
 pub use problem::{Code, Position, Problem, Range, Severity};
 pub use status::{Status, status_of};
@@ -80,11 +83,64 @@ impl Parsed {
     }
 }
 
-/// Reads and checks a config text.
+/// Reads and checks a config text with nothing around it: templates see no environment.
 #[must_use]
 pub fn parse(text: &str, format: Format) -> Parsed {
+    parse_with(text, format, &Inputs::default())
+}
+
+/// Reads and checks a config text: renders its templates, puts the environment's `MIRRORD_…` variables over it, and
+/// judges the result.
+#[must_use]
+pub fn parse_with(text: &str, format: Format, inputs: &Inputs) -> Parsed {
+    if !template::is_template(text) {
+        return judge(text, format, inputs);
+    }
+    // The file's own `key` may be used anywhere in the file, and may itself be made from the branch: it is read
+    // from a first rendering. A made-up key only matters where the file has none.
+    let first_key = inputs.given_key().unwrap_or(&inputs.made_up_key).to_owned();
+    let rendered = template::render(text, &first_key, inputs).and_then(|first| {
+        let own_key = if inputs.given_key().is_none() { file_key(&first, format) } else { None };
+        match own_key {
+            Some(key) if key != first_key => template::render(text, &key, inputs),
+            _ => Ok(first),
+        }
+    });
+    match rendered {
+        Ok(rendered) => {
+            let mut parsed = judge(&rendered, format, inputs);
+            for problem in &mut parsed.problems {
+                problem.range = template::original_range(problem.range, &rendered, text);
+            }
+            parsed
+        }
+        Err(error) => {
+            let mut context = Context::new(text);
+            let span = error.offset..error.offset;
+            context.error(
+                Code::Template,
+                "",
+                span,
+                format!("the template cannot be rendered: {}", error.message),
+            );
+            Parsed { config: None, problems: context.into_problems() }
+        }
+    }
+}
+
+/// The `key` of a rendered file.
+fn file_key(text: &str, format: Format) -> Option<String> {
+    let tree = read::read(text, format, &mut Context::new(text))?;
+    match &tree.entry("key")?.value.value {
+        tree::Value::Text(key) => Some(key.clone()),
+        _ => None,
+    }
+}
+
+fn judge(text: &str, format: Format, inputs: &Inputs) -> Parsed {
     let mut context = Context::new(text);
-    let config = read::read(text, format, &mut context).and_then(|tree| {
+    let config = read::read(text, format, &mut context).and_then(|mut tree| {
+        inputs::apply(&mut tree, inputs, &mut context);
         let config = MirrordConfig::decode(&tree, &At::root(), &mut context)?;
         check::check(&config, &tree, &mut context);
         Some(config)

@@ -18,6 +18,8 @@ pub enum Severity {
 pub enum Code {
     /// The text does not parse in its format.
     Syntax,
+    /// A template that cannot be rendered.
+    Template,
     /// A key that no setting has.
     UnknownKey,
     /// A key that stands twice in one object.
@@ -54,6 +56,7 @@ impl Code {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Syntax => "syntax",
+            Self::Template => "template",
             Self::UnknownKey => "unknown-key",
             Self::DuplicateKey => "duplicate-key",
             Self::WrongType => "wrong-type",

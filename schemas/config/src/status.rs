@@ -209,7 +209,7 @@ const TABLE: &[Entry] = &[
 
     later("startup_retry", "", &[]),
     later("ci", "", &[]),
-    later("key", "a key is made up for each session", &[]),
+    works("key"),
     paid("traceparent", "it is sent nowhere", &[]),
     paid("baggage", "it is sent nowhere", &[]),
 ];

@@ -56,7 +56,7 @@ record! {
         pub startup_retry: StartupRetryConfig,
         /// Sessions in continuous integration.
         pub ci: CiConfig,
-        /// The session's key, for templates and filters. Absent, one is made up.
+        /// The session's key, which templates know as `key`. Absent, one is made up.
         pub key: String,
         /// W3C trace context for the paid operator.
         pub traceparent: String,
