@@ -166,11 +166,6 @@ impl Server {
             _ => None,
         }
     }
-
-    #[cfg(test)]
-    pub(super) fn nodes(&self) -> usize {
-        lock(&self.shared.tree).len()
-    }
 }
 
 fn spawn(shared: &Arc<Shared>) -> io::Result<()> {
@@ -230,10 +225,13 @@ impl Shared {
             };
             let Some(request) = buffer.get(..length).and_then(Request::parse) else { continue };
             let (unique, last) = (request.unique, request.opcode == abi::DESTROY);
-            self.watchdog.begins(unique);
-            let answer = self.answer(&request);
+            let answer = match self.watchdog.begins(unique, request.node) {
+                true => self.answer(&request),
+                false => self.answer_at_once(&request),
+            };
+            let failed = matches!(answer, Some(Err(_)));
             // Whoever takes the request off the list answers it.
-            if self.watchdog.ends(unique)
+            if self.watchdog.ends(unique, failed)
                 && let Some(answer) = answer
             {
                 self.reply(unique, answer);
@@ -327,6 +325,16 @@ impl Shared {
             // Among them ACCESS and FLUSH: the kernel asks once, and never again.
             _ => Err(libc::ENOSYS),
         })
+    }
+
+    /// The same for a node whose last question came too late: what needs the pod fails.
+    fn answer_at_once(&self, request: &Request<'_>) -> Option<Answer> {
+        match request.opcode {
+            abi::LOOKUP | abi::OPEN | abi::OPENDIR | abi::READ | abi::READDIR | abi::STATFS => {
+                Some(Err(libc::EIO))
+            }
+            _ => self.answer(request),
+        }
     }
 
     fn with_node(&self, id: u64, answer: impl FnOnce(&tree::Node) -> Answer) -> Answer {

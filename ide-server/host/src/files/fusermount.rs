@@ -71,7 +71,7 @@ pub(super) fn mount(folder: &Path) -> Result<Mounted, String> {
         match run(&mut unmount) {
             Ok((device, root, dev)) => return Ok(Mounted { device, root, dev, unmount }),
             Err(Refused::NotThere) => {
-                missing = format!("neither fusermount3 nor fusermount is installed (package fuse3)");
+                missing = "neither fusermount3 nor fusermount is installed (package fuse3)".to_owned();
                 // The folder goes with `unmount`; the next program needs it again.
                 drop(unmount);
                 if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&mountpoint) {

@@ -63,10 +63,4 @@ impl Recent {
             listed: None,
         })
     }
-
-    /// Forgets all, as after a change that somebody waits to see.
-    #[cfg(test)]
-    pub(super) fn clear(&self) {
-        lock(&self.0).clear();
-    }
 }

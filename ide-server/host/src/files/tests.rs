@@ -81,6 +81,7 @@ impl Scene {
             )
         };
         match fd {
+            // SAFETY: the kernel has just made it for us.
             0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
             _ => Err(io::Error::last_os_error().raw_os_error().unwrap()),
         }
@@ -132,19 +133,21 @@ fn each(ways: &[Backend], test: impl Fn(&Scene)) {
 }
 
 /// What stat tells, times of access left out.
-fn told(stat: &libc::stat) -> (u64, u64, u32, u64, u32, u32, i64, i64, (i64, i64), (i64, i64)) {
-    (
+fn told(stat: &libc::stat) -> [u64; 12] {
+    [
         stat.st_dev,
         stat.st_ino,
-        stat.st_mode,
+        stat.st_mode.into(),
         stat.st_nlink,
-        stat.st_uid,
-        stat.st_gid,
-        stat.st_size,
-        stat.st_blocks,
-        (stat.st_mtime, stat.st_mtime_nsec),
-        (stat.st_ctime, stat.st_ctime_nsec),
-    )
+        stat.st_uid.into(),
+        stat.st_gid.into(),
+        stat.st_size as u64,
+        stat.st_blocks as u64,
+        stat.st_mtime as u64,
+        stat.st_mtime_nsec as u64,
+        stat.st_ctime as u64,
+        stat.st_ctime_nsec as u64,
+    ]
 }
 
 fn link_text(file: &File) -> String {

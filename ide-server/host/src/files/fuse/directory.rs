@@ -57,7 +57,7 @@ impl Directory {
                     return Ok(out);
                 }
                 let listed = pod.list(&self.path, &self.stat, next)?;
-                if listed.entries.is_empty() && listed.next == next {
+                if listed.entries.is_empty() && listed.next != 0 {
                     return Err(libc::EIO);
                 }
                 self.take(listed);

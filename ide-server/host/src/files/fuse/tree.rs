@@ -268,12 +268,6 @@ impl Tree {
             parent.told.remove(&name);
         }
     }
-
-    /// How many nodes there are, the root among them.
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.nodes.len()
-    }
 }
 
 impl Node {

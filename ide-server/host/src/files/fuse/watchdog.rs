@@ -13,14 +13,21 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How often the list is looked through.
-const ROUND: Duration = Duration::from_secs(1);
+const ROUND: Duration = Duration::from_millis(500);
+/// For how long a node's questions get EIO at once after one came too late: the kernel asks again by itself (a failed
+/// read-ahead becomes a read), and the asker should not wait twice.
+const SUSPENDED: Duration = Duration::from_secs(3);
+/// An answer of the pod's own that took this long counts as too late: the adapter has its deadline too.
+const LATE: Duration = Duration::from_secs(9);
 /// Hanging threads are replaced up to this number; then the pod is past helping.
 const MOST_REPLACED: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Watchdog {
-    /// Requests that are being answered, and since when.
-    running: Mutex<HashMap<u64, Instant>>,
+    /// Requests that are being answered: which node they are about, and since when.
+    running: Mutex<HashMap<u64, (u64, Instant)>>,
+    /// Nodes that a question came too late for, and when.
+    suspended: Mutex<HashMap<u64, Instant>>,
     /// Threads that hang beyond the deadline and were replaced.
     hanging: AtomicUsize,
     /// Threads that should end because the hanging ones came back.
@@ -28,18 +35,25 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(super) fn begins(&self, unique: u64) {
-        lock(&self.running).insert(unique, Instant::now());
+    /// Whether the request may be put to the pod at all.
+    pub(super) fn begins(&self, unique: u64, node: u64) -> bool {
+        lock(&self.running).insert(unique, (node, Instant::now()));
+        let mut suspended = lock(&self.suspended);
+        suspended.retain(|_, since| since.elapsed() < SUSPENDED);
+        !suspended.contains_key(&node)
     }
 
     /// Whether the request is still to be answered.
-    pub(super) fn ends(&self, unique: u64) -> bool {
-        let on_time = lock(&self.running).remove(&unique).is_some();
-        if !on_time {
+    pub(super) fn ends(&self, unique: u64, failed: bool) -> bool {
+        let Some((node, since)) = lock(&self.running).remove(&unique) else {
             self.hanging.fetch_sub(1, Ordering::Relaxed);
             self.spare.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        if failed && since.elapsed() >= LATE {
+            lock(&self.suspended).insert(node, Instant::now());
         }
-        on_time
+        true
     }
 
     /// Whether there is one serving thread too many; who hears so ends.
@@ -51,11 +65,13 @@ impl Watchdog {
         let mut running = lock(&self.running);
         let overdue: Vec<u64> = running
             .iter()
-            .filter(|(_, since)| since.elapsed() >= DEADLINE)
+            .filter(|(_, (_, since))| since.elapsed() >= DEADLINE)
             .map(|(&unique, _)| unique)
             .collect();
         for unique in &overdue {
-            running.remove(unique);
+            if let Some((node, _)) = running.remove(unique) {
+                lock(&self.suspended).insert(node, Instant::now());
+            }
         }
         self.hanging.fetch_add(overdue.len(), Ordering::Relaxed);
         overdue

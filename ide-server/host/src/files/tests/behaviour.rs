@@ -167,8 +167,8 @@ fn two_opens_have_offsets_of_their_own_and_dup_shares() {
         assert_eq!(&three, b"789");
         assert_eq!(first.seek(SeekFrom::End(-1)).unwrap(), 9);
         // SAFETY: lseek takes integers.
-        assert_eq!(unsafe { libc::lseek(second.as_raw_fd(), 0, libc::SEEK_DATA) }, 0);
-        assert_eq!(unsafe { libc::lseek(second.as_raw_fd(), 0, libc::SEEK_HOLE) }, 10);
+        let seek = |whence| unsafe { libc::lseek(second.as_raw_fd(), 0, whence) };
+        assert_eq!((seek(libc::SEEK_DATA), seek(libc::SEEK_HOLE)), (0, 10));
     });
 }
 
@@ -335,25 +335,30 @@ fn the_kernels_own_walk_below_a_descriptor_asks_the_pod() {
 fn owners_are_the_pods_process_or_somebody_else() {
     each(&FUSE, |scene| {
         scene.write("file", b"x");
-        let own = nix::unistd::geteuid().as_raw();
-        for (owner, expected) in
-            [(own, own), (4321, if scene.server().backend() == Backend::FuseUserns { 65534 } else { 4321 })]
-        {
+        let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let userns = scene.server().backend() == Backend::FuseUserns;
+        let shown = |id: u32, own: u32| if id != own && userns { 65534 } else { id };
+        for owner in [own.0, own.1, 4321] {
             scene.pod.owner.store(owner, Ordering::SeqCst);
             let stat = scene.server().stat(b"/file", true).unwrap();
-            assert_eq!(
-                (stat.st_uid, stat.st_gid),
-                (expected, if owner == own { nix::unistd::getegid().as_raw() } else { expected })
-            );
-            if own == 0 || owner == own {
-                let open = scene.open("/file", 0).unwrap();
-                assert_eq!(
-                    told(&attr::fstat(&open).unwrap()),
-                    told(&scene.server().stat(b"/file", true).unwrap())
-                );
-            }
+            assert_eq!((stat.st_uid, stat.st_gid), (shown(owner, own.0), shown(owner, own.1)), "{owner}");
+            let open = scene.open("/file", libc::O_PATH).unwrap();
+            assert_eq!(told(&attr::fstat(&open).unwrap()), told(&stat), "{owner}");
         }
     });
+}
+
+#[test]
+fn the_pods_process_is_oneself() {
+    for way in FUSE {
+        let Some(scene) = Scene::with_creds(way, 4321, 4322) else { continue };
+        scene.write("file", b"x");
+        scene.pod.owner.store(4321, Ordering::SeqCst);
+        let stat = scene.server().stat(b"/file", true).unwrap();
+        assert_eq!(stat.st_uid, nix::unistd::geteuid().as_raw());
+        let open = scene.open("/file", 0).unwrap();
+        assert_eq!(told(&attr::fstat(&open).unwrap()), told(&stat));
+    }
 }
 
 #[test]
@@ -418,7 +423,10 @@ fn a_pod_that_does_not_answer_costs_the_deadline_and_no_more() {
         assert_eq!(large.read_at(&mut byte, 1_500_000).unwrap_err().raw_os_error(), Some(libc::EIO));
         assert!(start.elapsed() < Duration::from_millis(12_500), "{:?}", start.elapsed());
         scene.pod.slow.store(0, Ordering::SeqCst);
-        assert_eq!(scene.read("/large").unwrap().len(), 2 << 20, "others are served meanwhile");
+        scene.write("other", b"x");
+        assert_eq!(scene.read("/other").unwrap(), b"x", "others are served meanwhile");
+        std::thread::sleep(Duration::from_secs(4));
+        assert_eq!(scene.read("/large").unwrap().len(), 2 << 20, "and the file itself soon after");
     });
 }
 

@@ -34,8 +34,13 @@ fn an_ordinary_user_gets_the_same() {
     let program = folder.join("tests");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let device = OpenDevice::new();
+    // fusermount3 wants a user with a name.
+    let named = ["games", "news", "backup"];
+    let user = named.iter().find_map(|name| nix::unistd::User::from_name(name).unwrap());
+    let (uid, gid) = user.map_or((1001, 1001), |user| (user.uid.as_raw(), user.gid.as_raw()));
     let output = Command::new("setpriv")
-        .args(["--reuid=1001", "--regid=1001", "--clear-groups", "--inh-caps=-all"])
+        .args([format!("--reuid={uid}"), format!("--regid={gid}")])
+        .args(["--clear-groups", "--inh-caps=-all"])
         .arg(&program)
         .args(["files::tests::kernel", "files::tests::behaviour", "--nocapture", "--test-threads=4"])
         .env("TMPDIR", &folder)
