@@ -1,2 +1,5 @@
-//! To be written.
-fn main() {}
+//! The `mirrord-ide` command; everything is in the library, where tests reach it.
+
+fn main() -> std::process::ExitCode {
+    ide_server::cli::main()
+}

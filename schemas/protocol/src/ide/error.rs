@@ -88,10 +88,15 @@ kinds! {
     Internal = "internal", -32603, 70;
 }
 
-/// `data` of every error answer.
+/// `data` of every error answer; boxed, since it travels through every `Result` of the daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ErrorData(Box<ErrorFields>);
+
+/// The fields of `data`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ErrorData {
+pub struct ErrorFields {
     /// What kind of thing went wrong.
     pub kind: ErrorKind,
     /// What failed and where; one sentence, also the error's `message`.
@@ -121,10 +126,24 @@ pub struct ErrorData {
     pub candidates: Vec<String>,
 }
 
+impl std::ops::Deref for ErrorData {
+    type Target = ErrorFields;
+
+    fn deref(&self) -> &ErrorFields {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for ErrorData {
+    fn deref_mut(&mut self) -> &mut ErrorFields {
+        &mut self.0
+    }
+}
+
 impl ErrorData {
     /// An error with its sentence and what to do about it.
     pub fn new(kind: ErrorKind, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(ErrorFields {
             kind,
             message: message.into(),
             help: help.into(),
@@ -135,7 +154,7 @@ impl ErrorData {
             cause: Vec::new(),
             facts: BTreeMap::new(),
             candidates: Vec::new(),
-        }
+        }))
     }
 
     /// Trying again may work.

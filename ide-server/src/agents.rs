@@ -1,0 +1,119 @@
+//! Agents as the daemon sees them: one a target, shared by its sessions, warm for a while after the last one.
+//!
+//! Making, letting in and removing take time and run as tasks ([`local`] on this machine, [`crate::cluster::agent`] in a
+//! cluster); [`life`] keeps the books. An agent also ends by itself when no session has spoken to it for its idle time,
+//! so a daemon that dies leaves nothing that stays.
+
+mod life;
+pub mod local;
+pub mod process;
+mod record;
+
+pub use record::{AgentRecord, Place};
+
+use crate::cluster::agent::JobSpec;
+use crate::session::start::Steps;
+use protocol::auth::PublicKey;
+use protocol::host::Endpoint;
+use protocol::ide::ErrorData;
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// What an agent is to be.
+#[derive(Clone, Debug)]
+pub enum AgentSpec {
+    /// A process of this machine.
+    Local(local::LocalSpec),
+    /// A Job beside the target's pod.
+    Job(Box<JobSpec>),
+}
+
+impl AgentSpec {
+    /// Equal for sessions that can share an agent.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Local(spec) => spec.key(),
+            Self::Job(spec) => spec.key(),
+        }
+    }
+
+    /// The target, for people.
+    pub fn target(&self) -> String {
+        match self {
+            Self::Local(spec) => format!("process/{}", spec.pid),
+            Self::Job(spec) => spec.target_text(),
+        }
+    }
+}
+
+/// A session's task asks for an agent.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The session.
+    pub session: String,
+    /// The public half of its key.
+    pub key: PublicKey,
+    /// What the agent is to be.
+    pub spec: AgentSpec,
+    /// How long it stays after its last session; `None` leaves it to the daemon, which knows of editors.
+    pub idle: Option<Duration>,
+    /// Where steps are told.
+    pub steps: Steps,
+    /// Closed when the session is not wanted any more.
+    pub reply: oneshot::Sender<Result<Given, ErrorData>>,
+}
+
+/// An agent that lets the session in.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The agent's name.
+    pub agent: String,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Whether it was there already.
+    pub warm: bool,
+}
+
+/// One agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// Equal for sessions that can share it.
+    pub(crate) key: String,
+    /// What it looks at, for people.
+    pub(crate) target: String,
+    /// How long it stays after its last session.
+    pub(crate) idle: Duration,
+    /// How far it is.
+    pub(crate) phase: Phase,
+    /// The sessions that hold it.
+    pub(crate) sessions: BTreeSet<String>,
+    /// Counts the periods without a session.
+    pub(crate) period: u64,
+}
+
+/// How far an agent is.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// A task makes it.
+    Starting {
+        /// Takes back what was made so far.
+        cancel: CancellationToken,
+        /// Who waits for it; the first one's key it knows from its start.
+        waiting: Vec<Wanted>,
+    },
+    /// It serves.
+    Ready(AgentRecord),
+    /// A task removes it.
+    Leaving(AgentRecord),
+}
+
+impl Agent {
+    pub(crate) fn record(&self) -> Option<&AgentRecord> {
+        match &self.phase {
+            Phase::Starting { .. } => None,
+            Phase::Ready(record) | Phase::Leaving(record) => Some(record),
+        }
+    }
+}

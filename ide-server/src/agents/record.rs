@@ -1,0 +1,82 @@
+//! What is written of an agent, so that the next daemon finds and removes it.
+
+use crate::state::{self, StateFolder};
+use protocol::host::Endpoint;
+use serde::{Deserialize, Serialize};
+use std::io;
+
+/// `agents/<agent>.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentRecord {
+    /// Its name.
+    pub agent: String,
+    /// Equal for sessions that can share it.
+    pub key: String,
+    /// What it looks at, for people.
+    pub target: String,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// How long it stays after its last session, in seconds.
+    pub idle_seconds: u64,
+    /// What it is, to be removed.
+    pub place: Place,
+}
+
+/// What an agent is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Place {
+    /// A process of this machine.
+    Process {
+        /// Its id.
+        pid: i32,
+        /// Its start time in clock ticks since boot, so that another process of that id is left alone.
+        start_time: u64,
+        /// Where it takes more keys.
+        admin: String,
+    },
+    /// A Job of a cluster.
+    Job {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// Its uid, so that another Job of that name is left alone.
+        uid: String,
+        /// The pod of it.
+        pod: String,
+    },
+}
+
+impl AgentRecord {
+    /// Where it is, for people.
+    pub fn place_text(&self) -> String {
+        match &self.place {
+            Place::Process { pid, .. } => format!("pid {pid}"),
+            Place::Job { namespace, name, .. } => format!("job {namespace}/{name}"),
+        }
+    }
+
+    /// Writes it.
+    pub fn write(&self, state: &StateFolder) -> io::Result<()> {
+        state::write_private(&state.agent(&self.agent, "json"), &serde_json::to_vec_pretty(self)?)
+    }
+
+    /// All records in the state folder; files that are none are skipped.
+    pub fn read_all(state: &StateFolder) -> io::Result<Vec<Self>> {
+        let mut records = Vec::new();
+        for entry in std::fs::read_dir(state.agents())? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match serde_json::from_slice::<Self>(&std::fs::read(&path)?) {
+                Ok(record) => records.push(record),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "an agent's record is not understood")
+                }
+            }
+        }
+        Ok(records)
+    }
+}

@@ -1,0 +1,254 @@
+//! What happens to a session between its start and its end; all of it in the main loop.
+
+use super::{HostLink, Planned, Session, SessionRecord, host_link};
+use crate::main_loop::{ClientId, Daemon, Event, answer, send};
+use crate::state;
+use protocol::host::{AgentState, HostCommand, HostEvent, SessionEvent};
+use protocol::ide::{ErrorData, EventParams, News, SessionNews, SessionState};
+use std::time::Duration;
+
+/// How long a session waits for its host when the connection that it belongs to is gone. The command line holds its
+/// connection until its host has come; an editor that reloads starts the host within this time or not at all.
+const LEASE: Duration = Duration::from_secs(5);
+/// How long a session waits for its host at all.
+const LONGEST_LEASE: Duration = Duration::from_secs(120);
+
+impl Daemon {
+    /// Takes over what an earlier daemon left behind.
+    pub(crate) fn adopt(&mut self) {
+        self.adopt_agents();
+        match SessionRecord::read_all(&self.state) {
+            Ok((records, strange)) => {
+                for record in records {
+                    tracing::info!(session = record.session, "taking over a session");
+                    self.adopt_session(record);
+                }
+                for name in strange {
+                    tracing::warn!(name, "a session's folder without a readable record is removed");
+                    self.remove_folder(&name);
+                }
+            }
+            Err(error) => tracing::error!(%error, "the sessions of an earlier daemon cannot be read"),
+        }
+        self.start_idle_times();
+    }
+
+    fn adopt_session(&mut self, record: SessionRecord) {
+        let name = record.session.clone();
+        if let Some(agent) = record.agent.as_ref().and_then(|agent| self.agents.get_mut(agent)) {
+            agent.sessions.insert(name.clone());
+        }
+        let session = Session::new(record, SessionState::Ready, None);
+        self.follow_host(&session);
+        self.lease(&session, LEASE);
+        self.sessions.insert(name, session);
+    }
+
+    fn follow_host(&self, session: &Session) {
+        let name = session.record.session.clone();
+        let socket = self.state.session(&name).join("host.sock");
+        host_link::spawn(name, socket, session.seq, self.events.clone(), session.cancel.clone());
+    }
+
+    fn lease(&self, session: &Session, time: Duration) {
+        let (events, cancel) = (self.events.clone(), session.cancel.clone());
+        let session = session.record.session.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(time) => send(&events, Event::LeaseOver { session }),
+                () = cancel.cancelled() => {}
+            }
+        });
+    }
+
+    /// The start task has an answer: the session waits for its host now, or is forgotten.
+    pub(crate) fn session_planned(&mut self, name: &str, result: Result<Box<Planned>, ErrorData>) {
+        let planned = match result {
+            Ok(planned) => planned,
+            Err(error) => {
+                tracing::info!(session = name, kind = error.kind.word(), "a session did not start: {error}");
+                self.end_session(name, "it could not be started");
+                return;
+            }
+        };
+        let Planned { record, started, reply } = *planned;
+        let Some(session) = self.sessions.get_mut(name).filter(|_| !reply.is_closed()) else {
+            self.end_session(name, "its request was taken back");
+            return;
+        };
+        session.record = record;
+        if let Err(error) = session.record.write(&self.state) {
+            let error = start_failed(&error);
+            answer(reply, Err(error));
+            self.end_session(name, "its record could not be written");
+            return;
+        }
+        answer(reply, Ok(started));
+        self.set_state(name, SessionState::Ready, "waiting for the program");
+        if let Some(session) = self.sessions.get(name) {
+            self.follow_host(session);
+            self.lease(session, LONGEST_LEASE);
+        }
+    }
+
+    /// The connection that a session belongs to is gone: without a host it has little time left.
+    pub(crate) fn client_left(&mut self, client: ClientId) {
+        for session in self.sessions.values_mut() {
+            session.followers.remove(&client);
+            if session.owner == Some(client) {
+                session.owner = None;
+            }
+        }
+        for session in
+            self.sessions.values().filter(|session| session.owner.is_none() && session.host.is_none())
+        {
+            self.lease(session, LEASE);
+        }
+    }
+
+    pub(crate) fn lease_over(&mut self, name: &str) {
+        let waiting = |session: &&Session| session.host.is_none() && session.state != SessionState::Starting;
+        if self.sessions.get(name).filter(waiting).is_some() {
+            self.end_session(name, "its program never came");
+        }
+    }
+
+    pub(crate) fn host_up(&mut self, name: &str, link: HostLink) {
+        let Some(session) = self.sessions.get_mut(name) else { return };
+        session.owner = None;
+        let stopping = session.state == SessionState::Ending;
+        if stopping {
+            link.command(HostCommand::Stop { grace_ms: 0 });
+        }
+        session.host = Some(link);
+        if !stopping {
+            self.set_state(name, SessionState::Running, "the program runs");
+        }
+    }
+
+    pub(crate) fn host_said(&mut self, name: &str, event: HostEvent) {
+        let Some(session) = self.sessions.get_mut(name) else { return };
+        match event {
+            HostEvent::Status(status) => session.status = Some(status),
+            HostEvent::Happened { number, at, event } => {
+                session.seq = number;
+                note(session, &event);
+                let lost = matches!(
+                    event,
+                    SessionEvent::Agent { state: AgentState::Reconnecting | AgentState::Lost, .. }
+                );
+                let news = News::Happened { happened: event };
+                self.publish(name, at, news);
+                if lost {
+                    self.agent_lost_by(name);
+                }
+            }
+            HostEvent::Explained { .. } => {}
+            HostEvent::Refused(failure) => {
+                tracing::warn!(
+                    session = name,
+                    kind = failure.kind,
+                    "a session host refused: {}",
+                    failure.message
+                );
+                let event = SessionEvent::Warning { code: failure.kind, message: failure.message };
+                self.publish(name, state::now(), News::Happened { happened: event });
+            }
+        }
+    }
+
+    pub(crate) fn host_gone(&mut self, name: &str, reason: &str) {
+        self.end_session(name, reason);
+    }
+
+    /// Begins the end of a session; `host_gone` completes it where there is a host.
+    pub(crate) fn stop_session(&mut self, name: &str, grace_ms: u32) {
+        let Some(session) = self.sessions.get(name) else { return };
+        let Some(link) = session.host.clone() else {
+            self.end_session(name, "it was stopped");
+            return;
+        };
+        link.command(HostCommand::Stop { grace_ms });
+        let cancel = session.cancel.clone();
+        self.set_state(name, SessionState::Ending, "it is being stopped");
+        // A host that does not end by itself is killed: what it holds are kernel objects that go with it.
+        tokio::spawn(async move {
+            let patience = Duration::from_millis(u64::from(grace_ms)) + Duration::from_secs(3);
+            tokio::select! {
+                () = tokio::time::sleep(patience) => {}
+                () = cancel.cancelled() => return,
+            }
+            if let Some(pid) = link.pid {
+                tracing::warn!(pid, "a session host did not end in time and is killed");
+                crate::agents::process::kill(pid);
+            }
+        });
+    }
+
+    /// The end: tasks, folder, the agent's lease, and those who wait for it.
+    pub(crate) fn end_session(&mut self, name: &str, reason: &str) {
+        self.set_state(name, SessionState::Ended, reason);
+        let Some(session) = self.sessions.remove(name) else { return };
+        tracing::info!(session = name, reason, "a session ended");
+        session.cancel.cancel();
+        self.remove_folder(name);
+        self.release_agents_of(name);
+        self.note_end_of_session(name);
+    }
+
+    fn remove_folder(&self, name: &str) {
+        if let Err(error) = state::remove(&self.state.session(name)) {
+            tracing::error!(session = name, %error, "a session's folder cannot be removed");
+        }
+    }
+
+    fn set_state(&mut self, name: &str, state: SessionState, message: &str) {
+        if let Some(session) = self.sessions.get_mut(name)
+            && session.state != state
+        {
+            session.state = state;
+            self.publish(name, state::now(), News::State { state, message: message.to_owned() });
+        }
+    }
+
+    /// Keeps an event of a session and sends it to its followers.
+    pub(crate) fn publish(&mut self, name: &str, at: u64, event: News) {
+        let Some(session) = self.sessions.get_mut(name) else { return };
+        let params = EventParams { session: name.to_owned(), seq: session.seq, at, missed: 0, event };
+        for (client, missed) in &mut session.followers {
+            let Some(client) = self.clients.get(client) else { continue };
+            let sent =
+                client.outbox.notify::<SessionNews>(&EventParams { missed: *missed, ..params.clone() });
+            *missed = if sent { 0 } else { *missed + 1 };
+        }
+        session.keep(params);
+    }
+}
+
+/// Keeps the status true to the events, so that a list needs no question to the host.
+fn note(session: &mut Session, event: &SessionEvent) {
+    let Some(status) = &mut session.status else { return };
+    match event {
+        SessionEvent::Port(port) => {
+            status.ports.retain(|known| known.pod_port != port.pod_port);
+            status.ports.push(port.clone());
+        }
+        SessionEvent::PortClosed { pod_port } => status.ports.retain(|known| known.pod_port != *pod_port),
+        SessionEvent::Connection { pod_port, .. } => {
+            for port in status.ports.iter_mut().filter(|port| port.pod_port == *pod_port) {
+                port.connections += 1;
+            }
+        }
+        SessionEvent::Agent { state, .. } => status.agent = *state,
+        SessionEvent::Process { .. } | SessionEvent::Warning { .. } | SessionEvent::Ended { .. } => {}
+    }
+}
+
+fn start_failed(error: &std::io::Error) -> ErrorData {
+    ErrorData::new(
+        protocol::ide::ErrorKind::Internal,
+        "the session's record cannot be written",
+        "make room in the state folder that `mirrord-ide status` names",
+    )
+    .caused_by(error)
+}
