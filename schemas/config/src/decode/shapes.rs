@@ -64,6 +64,7 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 /// A setting with a short form (a flag, a word) and a long one (an object).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "{S}_or_{L}")]
 pub enum Short<S, L> {
     /// The short form.
     Short(S),
@@ -114,6 +115,7 @@ impl<S: Decode, L: Decode> Decode for Short<S, L> {
 /// A flag, or a word that says more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "Flag_or_{M}")]
 pub enum FlagOr<M> {
     /// On with the default, or off.
     Flag(bool),

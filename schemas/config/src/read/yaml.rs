@@ -13,6 +13,9 @@ use crate::tree::{Entry, Node, Value};
 /// Aliases are copied when read; a small file must not grow into a huge tree.
 const MAX_NODES: usize = 100_000;
 
+/// Deeper than any config; what walks the tree calls itself for each level.
+const MAX_DEPTH: usize = 64;
+
 pub(super) fn read(text: &str, context: &mut Context<'_>) -> Option<Node> {
     let offsets = Offsets::new(text);
     let mut builder = Builder { stack: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0 };
@@ -62,13 +65,23 @@ impl Offsets {
 }
 
 enum Open {
-    List { anchor: usize, start: usize, items: Vec<Node> },
-    Map { anchor: usize, start: usize, entries: Vec<Entry>, key: Option<(String, Range<usize>)> },
+    List(Vec<Node>),
+    Map(Vec<Entry>, Option<(String, Range<usize>)>),
+}
+
+/// A list or an object whose end was not seen yet.
+struct Level {
+    open: Open,
+    anchor: usize,
+    start: usize,
+    /// Levels inside it so far.
+    depth: usize,
 }
 
 struct Builder {
-    stack: Vec<Open>,
-    anchors: HashMap<usize, Node>,
+    stack: Vec<Level>,
+    /// What each anchor names, and the levels inside it.
+    anchors: HashMap<usize, (Node, usize)>,
     root: Option<Node>,
     nodes: usize,
 }
@@ -78,33 +91,28 @@ impl Builder {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let value = scalar(&text, style, tag.as_deref());
-                self.value(anchor, Node { value, span })
+                self.value(anchor, Node { value, span }, 0)
             }
-            Event::SequenceStart(anchor, _) => {
-                self.stack.push(Open::List { anchor, start: span.start, items: Vec::new() });
-                Ok(())
+            Event::SequenceStart(anchor, _) => self.open(Open::List(Vec::new()), anchor, span.start),
+            Event::MappingStart(anchor, _) => self.open(Open::Map(Vec::new(), None), anchor, span.start),
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some(level) = self.stack.pop() else {
+                    return Err("not valid YAML: an end without a start".to_owned());
+                };
+                let value = match level.open {
+                    Open::List(items) => Value::List(items),
+                    Open::Map(entries, _) => Value::Map(merged(entries)?),
+                };
+                let span = level.start..span.end.max(level.start);
+                self.value(level.anchor, Node { value, span }, level.depth + 1)
             }
-            Event::MappingStart(anchor, _) => {
-                self.stack.push(Open::Map { anchor, start: span.start, entries: Vec::new(), key: None });
-                Ok(())
-            }
-            Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
-                Some(Open::List { anchor, start, items }) => {
-                    self.value(anchor, Node { value: Value::List(items), span: start..span.end.max(start) })
-                }
-                Some(Open::Map { anchor, start, entries, .. }) => {
-                    let value = Value::Map(merged(entries)?);
-                    self.value(anchor, Node { value, span: start..span.end.max(start) })
-                }
-                None => Err("not valid YAML: an end without a start".to_owned()),
-            },
             Event::Alias(anchor) => {
-                let Some(node) = self.anchors.get(&anchor) else {
+                let Some((node, depth)) = self.anchors.get(&anchor) else {
                     return Err("not valid YAML: an alias that names itself".to_owned());
                 };
-                let value = node.value.clone();
+                let (value, depth) = (node.value.clone(), *depth);
                 self.nodes += count(&value);
-                self.value(0, Node { value, span })
+                self.value(0, Node { value, span }, depth)
             }
             Event::DocumentStart(_) if self.root.is_some() => {
                 Err("a config is one YAML document; a second one starts here".to_owned())
@@ -113,18 +121,33 @@ impl Builder {
         }
     }
 
-    fn value(&mut self, anchor: usize, node: Node) -> Result<(), String> {
+    fn open(&mut self, open: Open, anchor: usize, start: usize) -> Result<(), String> {
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(too_deep());
+        }
+        self.stack.push(Level { open, anchor, start, depth: 0 });
+        Ok(())
+    }
+
+    fn value(&mut self, anchor: usize, node: Node, depth: usize) -> Result<(), String> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             return Err("the aliases of this file unfold to more values than a config can have".to_owned());
         }
-        if anchor != 0 {
-            self.anchors.insert(anchor, node.clone());
+        if self.stack.len() + depth > MAX_DEPTH {
+            return Err(too_deep());
         }
-        match self.stack.last_mut() {
-            None => self.root = Some(node),
-            Some(Open::List { items, .. }) => items.push(node),
-            Some(Open::Map { entries, key, .. }) => match key.take() {
+        if anchor != 0 {
+            self.anchors.insert(anchor, (node.clone(), depth));
+        }
+        let Some(level) = self.stack.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        level.depth = level.depth.max(depth);
+        match &mut level.open {
+            Open::List(items) => items.push(node),
+            Open::Map(entries, key) => match key.take() {
                 Some((key, key_span)) => entries.push(Entry { key, key_span, value: node }),
                 None => {
                     let text = match node.value {
@@ -143,6 +166,10 @@ impl Builder {
         }
         Ok(())
     }
+}
+
+fn too_deep() -> String {
+    format!("lists and objects stand more than {MAX_DEPTH} levels deep in each other")
 }
 
 /// Applies `<<`: merged keys come in where the object does not have them itself.
