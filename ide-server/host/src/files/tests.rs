@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 mod behaviour;
+mod endings;
 mod kernel;
 mod ordinary;
 

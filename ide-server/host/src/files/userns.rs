@@ -29,8 +29,14 @@ pub(super) struct Helper {
 impl Drop for Helper {
     fn drop(&mut self) {
         drop(self.socket.take());
-        // SAFETY: waitpid with a null status touches no memory of ours. Somebody else may have reaped the child.
-        unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), 0) };
+        // Somebody else may have reaped the child, and its number may be another's by now: so never wait for long.
+        for _ in 0..100 {
+            // SAFETY: waitpid with a null status touches no memory of ours.
+            if unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::WNOHANG) } != 0 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
     }
 }
 

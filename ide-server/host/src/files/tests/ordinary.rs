@@ -42,7 +42,13 @@ fn an_ordinary_user_gets_the_same() {
         .args([format!("--reuid={uid}"), format!("--regid={gid}")])
         .args(["--clear-groups", "--inh-caps=-all"])
         .arg(&program)
-        .args(["files::tests::kernel", "files::tests::behaviour", "--nocapture", "--test-threads=4"])
+        .args([
+            "files::tests::kernel",
+            "files::tests::behaviour",
+            "files::tests::endings",
+            "--nocapture",
+            "--test-threads=4",
+        ])
         .env("TMPDIR", &folder)
         .current_dir("/")
         .output();
