@@ -114,10 +114,6 @@ impl Files {
         let mut raw: libc::statfs = unsafe { std::mem::zeroed() };
         // SAFETY: `raw` is ours to be written through the call; the descriptor is open.
         Errno::result(unsafe { libc::fstatfs(found.fd.as_raw_fd(), &mut raw) })?;
-        #[expect(
-            clippy::unnecessary_cast,
-            reason = "the widths of these fields differ between architectures"
-        )]
         Ok(Figures {
             kind: raw.f_type as u64,
             bsize: raw.f_bsize as u64,

@@ -10,7 +10,7 @@ pub(crate) mod streams;
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use prost::Message;
@@ -45,7 +45,6 @@ pub(crate) struct Link {
     pub(crate) key: PublicKey,
     /// User and host, for "who holds this port".
     pub(crate) owner: String,
-    pub(crate) since: SystemTime,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) streams: Arc<Streams>,
     kept: Kept,

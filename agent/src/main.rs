@@ -6,6 +6,7 @@ mod admit;
 mod files;
 mod link;
 mod outgoing;
+mod redirect;
 mod serve;
 mod socket;
 mod sync;

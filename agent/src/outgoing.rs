@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -118,10 +119,12 @@ async fn unix_abstract(name: &[u8]) -> Result<Connection, Errno> {
 /// Carries a connection's payload until it is over.
 pub(crate) async fn carry(connection: Connection, stream: Stream) {
     match connection {
-        Connection::Stream { socket, .. } => match pump(&socket, stream, &mut |_| {}).await {
-            Pumped::Ended => {}
-            Pumped::Aborted | Pumped::GivenBack { .. } | Pumped::Gone => socket.abort(),
-        },
+        Connection::Stream { socket, .. } => {
+            match pump(&socket, stream, &AtomicBool::new(false), &mut ()).await {
+                Pumped::Ended => {}
+                Pumped::Aborted | Pumped::GivenBack | Pumped::Gone => socket.abort(),
+            }
+        }
         Connection::Datagrams { socket, .. } => datagrams(&socket, stream).await,
     }
 }

@@ -177,7 +177,7 @@ fn start(options: Options) -> Result<(), ServeError> {
         target,
         files,
         keys: Keys::new(options.admit),
-        traffic: Traffic::new(options.target != Named::Nothing),
+        traffic: Traffic::new(options.target != Named::Nothing)?,
         last_link: AtomicU64::new(0),
         links: watch::Sender::new(0),
         last_words: watch::Sender::new(None),

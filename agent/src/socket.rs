@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use nix::errno::Errno;
@@ -127,18 +127,36 @@ pub(crate) enum Pumped {
     Ended,
     /// One side broke off.
     Aborted,
-    /// The client reset the stream before it sent anything; whether the peer had said all by then.
-    GivenBack { peer_ended: bool },
+    /// The client reset the stream before it sent anything.
+    GivenBack,
     /// The link is gone.
     Gone,
 }
 
-/// Carries bytes between a socket and a stream until both are done. `seen` sees what the socket's peer sends.
-pub(crate) async fn pump(socket: &Socket, stream: Stream, seen: &mut (dyn FnMut(&Bytes) + Send)) -> Pumped {
+/// Sees what one side of a connection says, before it is passed on.
+pub(crate) trait Witness {
+    fn saw(&mut self, bytes: &Bytes);
+    fn ended(&mut self);
+}
+
+/// Nobody watches.
+impl Witness for () {
+    fn saw(&mut self, _bytes: &Bytes) {}
+    fn ended(&mut self) {}
+}
+
+/// Carries bytes between a socket and a stream until both are done. `witness` sees what the socket's peer sends;
+/// `answered` becomes true with the first that the client sends.
+pub(crate) async fn pump(
+    socket: &Socket,
+    stream: Stream,
+    answered: &AtomicBool,
+    witness: &mut (dyn Witness + Send),
+) -> Pumped {
     let Stream { sending, mut receiving, .. } = stream;
     let client = ClientSide::default();
-    let upwards = upwards(socket, &sending, seen);
-    let downwards = downwards(socket, &mut receiving, &client);
+    let upwards = upwards(socket, &sending, witness);
+    let downwards = downwards(socket, &mut receiving, &client, answered);
     tokio::pin!(upwards, downwards);
     let mut peer_ended = false;
     let mut client_ended = false;
@@ -167,7 +185,7 @@ pub(crate) async fn pump(socket: &Socket, stream: Stream, seen: &mut (dyn FnMut(
             },
             down = &mut downwards => return match down {
                 Down::Reset => Pumped::Aborted,
-                Down::Refused => Pumped::GivenBack { peer_ended },
+                Down::Refused => Pumped::GivenBack,
                 Down::Gone => Pumped::Gone,
             },
         }
@@ -187,7 +205,7 @@ struct ClientSide {
 async fn upwards(
     socket: &Socket,
     sending: &Sending,
-    seen: &mut (dyn FnMut(&Bytes) + Send),
+    witness: &mut (dyn Witness + Send),
 ) -> Result<(), Errno> {
     let mut buffer = BytesMut::new();
     loop {
@@ -195,13 +213,18 @@ async fn upwards(
         let room = tokio::select! {
             biased;
             room = sending.room() => room,
-            drained = socket.drained() => return drained.map_err(|error| errno_of(&error)),
+            drained = socket.drained() => {
+                drained.map_err(|error| errno_of(&error))?;
+                witness.ended();
+                return Ok(());
+            }
         };
         let bytes = socket.read(&mut buffer, room).await.map_err(|error| errno_of(&error))?;
         if bytes.is_empty() {
+            witness.ended();
             return Ok(());
         }
-        seen(&bytes);
+        witness.saw(&bytes);
         sending.data(bytes).await;
     }
 }
@@ -214,12 +237,16 @@ enum Down {
 }
 
 /// Goes on after the client's end: a reset, or the loss of the link, still ends the whole connection.
-async fn downwards(socket: &Socket, receiving: &mut Receiving, client: &ClientSide) -> Down {
-    let mut answered = false;
+async fn downwards(
+    socket: &Socket,
+    receiving: &mut Receiving,
+    client: &ClientSide,
+    answered: &AtomicBool,
+) -> Down {
     while let Some(inbound) = receiving.next().await {
         match inbound {
             Inbound::Data(bytes) => {
-                answered = true;
+                answered.store(true, Ordering::Relaxed);
                 if client.write_error.load(Ordering::Relaxed) != 0 {
                     continue;
                 }
@@ -230,11 +257,11 @@ async fn downwards(socket: &Socket, receiving: &mut Receiving, client: &ClientSi
                 receiving.passed_on(bytes.len());
             }
             Inbound::End => {
-                answered = true;
+                answered.store(true, Ordering::Relaxed);
                 socket.end();
                 client.ended.notify_one();
             }
-            Inbound::Reset if answered => return Down::Reset,
+            Inbound::Reset if answered.load(Ordering::Relaxed) => return Down::Reset,
             Inbound::Reset => return Down::Refused,
         }
     }

@@ -18,6 +18,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 
 use choose::Process;
+pub(crate) use facts::established;
 
 /// How the target is named on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,31 +1,337 @@
-//! Incoming traffic of the target: ports taken over or watched.
-use std::sync::Arc;
+//! Incoming traffic: who has which port, and the redirect that makes it so.
+//!
+//! A subscription changes the table of ports first and the kernel's rules after it, by [`Traffic::reconcile`]: the
+//! rules are always those of the ports that somebody has. What becomes of one connection is `connection`'s business.
+
+mod connection;
+mod tee;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
-use protocol::agent::{Subscribe, Subscribed, Unsubscribe};
+use nix::sys::socket::{setsockopt, sockopt};
+use protocol::agent::{Capture, Subscribe, Subscribed, Unsubscribe};
+use tokio::sync::watch;
 
 use crate::link::Link;
 use crate::link::requests::Failure;
+use crate::redirect::{Redirect, RedirectError, Rule};
+use crate::socket::MARK;
+use crate::sync::lock;
+use crate::target;
+use tee::Drops;
 
-/// The ports that sessions have taken.
+/// A listener without a rule still takes what the kernel had already led to it.
+const LISTENER_LINGERS: Duration = Duration::from_secs(2);
+/// The last packets of a closed connection still need the table.
+const TABLE_LINGERS: Duration = Duration::from_secs(5);
+
+/// The ports that sessions have.
 #[derive(Debug)]
-pub(crate) struct Traffic {}
+pub(crate) struct Traffic {
+    ports: Mutex<BTreeMap<u16, Port>>,
+    redirect: Arc<tokio::sync::Mutex<Redirect>>,
+    /// Why ports cannot be had; `None` when they can.
+    missing: Mutex<Option<String>>,
+    /// Connections that are led through us.
+    live: watch::Sender<usize>,
+}
+
+/// A port with a listener of ours.
+#[derive(Debug)]
+struct Port {
+    listener: u16,
+    accepting: tokio::task::AbortHandle,
+    stealer: Option<Subscription>,
+    mirrors: Vec<Subscription>,
+    /// Since when there is no rule for it.
+    unwanted_since: Option<Instant>,
+    /// Connections to the target's program that we made for this port.
+    passing: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Debug)]
+struct Subscription {
+    link: Arc<Link>,
+    since: SystemTime,
+    drops: Arc<Drops>,
+}
+
+impl Port {
+    fn is_wanted(&self) -> bool {
+        self.stealer.is_some() || !self.mirrors.is_empty()
+    }
+
+    fn remove(&mut self, link: u64) -> bool {
+        let before = self.mirrors.len();
+        self.mirrors.retain(|mirror| mirror.link.id != link);
+        let stole = self.stealer.take_if(|stealer| stealer.link.id == link).is_some();
+        stole || self.mirrors.len() < before
+    }
+}
+
+/// Who gets a new connection.
+#[derive(Clone, Debug, Default)]
+struct Takers {
+    stealer: Option<Subscription>,
+    mirrors: Vec<Subscription>,
+}
 
 impl Traffic {
-    pub(crate) fn new(_has_target: bool) -> Arc<Self> {
-        Arc::new(Self {})
+    pub(crate) fn new(has_target: bool) -> io::Result<Arc<Self>> {
+        let mut random = [0; 4];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let name = format!("mirrord_ide_{:08x}", u32::from_ne_bytes(random));
+        Ok(Arc::new(Self {
+            ports: Mutex::default(),
+            redirect: Arc::new(tokio::sync::Mutex::new(Redirect::new(name))),
+            missing: Mutex::new((!has_target).then(|| "there is no target".to_owned())),
+            live: watch::Sender::new(0),
+        }))
     }
-    pub(crate) async fn probe(&self) {}
+
+    /// Finds out whether ports can be had at all.
+    pub(crate) async fn probe(&self) {
+        if self.missing().is_some() {
+            return;
+        }
+        let redirect = Arc::clone(&self.redirect).lock_owned().await;
+        let probed = tokio::task::spawn_blocking(move || {
+            redirect.check().map_err(|error| error.to_string())?;
+            can_mark().map_err(|error| format!("the agent may not mark its own sockets: {error}"))
+        });
+        let why = match probed.await {
+            Ok(Ok(())) => return,
+            Ok(Err(why)) => why,
+            Err(error) => format!("the agent failed: {error}"),
+        };
+        tracing::info!(why, "ports cannot be taken over");
+        *lock(&self.missing) = Some(why);
+    }
+
+    /// Why ports cannot be had.
     pub(crate) fn missing(&self) -> Option<String> {
-        Some("this agent does not take over ports yet".to_owned())
+        lock(&self.missing).clone()
     }
-    pub(crate) async fn subscribe(&self, _link: &Arc<Link>, _ask: &Subscribe) -> Result<Subscribed, Failure> {
-        Err(Failure { errno: Errno::ENOTSUP, message: self.missing().unwrap_or_default() })
+
+    /// Gives `link` a port; holds from when this returns.
+    pub(crate) async fn subscribe(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        ask: &Subscribe,
+    ) -> Result<Subscribed, Failure> {
+        if let Some(message) = self.missing() {
+            return Err(Failure { errno: Errno::EPERM, message });
+        }
+        let number = port_number(ask.port)?;
+        let Ok(capture) = Capture::try_from(ask.capture) else {
+            let message = "this agent does not know that kind of capture".to_owned();
+            return Err(Failure { errno: Errno::EINVAL, message });
+        };
+        if !ask.header_filter.is_empty() {
+            let message = "this agent cannot filter by HTTP header yet; nothing was subscribed".to_owned();
+            return Err(Failure { errno: Errno::ENOTSUP, message });
+        }
+        let (is_new, passing) = self.enter(link, number, capture)?;
+        let established = tokio::task::spawn_blocking(move || target::established(number)).await.unwrap_or(0);
+        if let Err(error) = self.reconcile().await {
+            self.remove(link, number);
+            return Err(Failure { errno: Errno::EIO, message: error.to_string() });
+        }
+        tracing::info!(link = link.id, port = number, ?capture, is_new, "a port is taken");
+        Ok(Subscribed { established: established.saturating_sub(passing as u32) })
     }
-    pub(crate) async fn unsubscribe(&self, _link: &Arc<Link>, _ask: &Unsubscribe) -> Result<(), Failure> {
-        Err(Failure { errno: Errno::ENOTSUP, message: self.missing().unwrap_or_default() })
+
+    /// Takes a port back from `link`; connections already led to it go on.
+    pub(crate) async fn unsubscribe(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        ask: &Unsubscribe,
+    ) -> Result<(), Failure> {
+        let number = port_number(ask.port)?;
+        if !self.remove(link, number) {
+            let message = format!("this session does not have port {number}");
+            return Err(Failure { errno: Errno::ENOENT, message });
+        }
+        tracing::info!(link = link.id, port = number, "a port is given back");
+        self.reconcile().await.map_err(|error| Failure { errno: Errno::EIO, message: error.to_string() })
     }
-    pub(crate) fn leave(&self, _link: &Arc<Link>) {}
-    pub(crate) async fn drained(&self) {}
-    pub(crate) async fn end(&self) {}
+
+    /// Takes back all that a link has: it is gone.
+    pub(crate) fn leave(self: &Arc<Self>, link: &Arc<Link>) {
+        let mut had_any = false;
+        for port in lock(&self.ports).values_mut() {
+            had_any |= port.remove(link.id);
+        }
+        if had_any {
+            let traffic = Arc::clone(self);
+            tokio::spawn(async move {
+                if let Err(error) = traffic.reconcile().await {
+                    tracing::error!(%error, "the rules of a session that is gone stay");
+                }
+            });
+        }
+    }
+
+    /// Waits until no connection is led through us.
+    pub(crate) async fn drained(&self) {
+        // The sender lives in `self`.
+        let _ = self.live.subscribe().wait_for(|live| *live == 0).await;
+    }
+
+    /// Takes the table away: the agent ends.
+    pub(crate) async fn end(&self) {
+        self.take_table_away(Arc::clone(&self.redirect).lock_owned().await).await;
+    }
+
+    /// Notes a subscription; whether the port is new, and how many of its connections pass through us.
+    fn enter(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        number: u16,
+        capture: Capture,
+    ) -> Result<(bool, usize), Failure> {
+        let mut ports = lock(&self.ports);
+        let is_new = !ports.contains_key(&number);
+        if is_new {
+            let listening = self.listen(number);
+            let port = listening.map_err(|source| Failure {
+                errno: crate::files::errno_of(&source),
+                message: format!("cannot listen in the target's network: {source}"),
+            })?;
+            ports.insert(number, port);
+        }
+        let Some(port) = ports.get_mut(&number) else { return Err(Errno::EIO.into()) };
+        let same_session = |one: &Link| one.session == link.session && one.key == link.key;
+        match (&port.stealer, capture) {
+            // A session that has lost its link comes back before we have noticed: it has not lost its port.
+            (Some(holder), Capture::Steal) if !same_session(&holder.link) => {
+                let message = format!(
+                    "port {number} is taken by {} (session {}) since {}",
+                    holder.link.owner,
+                    holder.link.session,
+                    time_of_day(holder.since)
+                );
+                return Err(Failure { errno: Errno::EBUSY, message });
+            }
+            _ => {}
+        }
+        port.unwanted_since = None;
+        port.remove(link.id);
+        port.mirrors.retain(|mirror| !same_session(&mirror.link));
+        port.stealer.take_if(|stealer| same_session(&stealer.link));
+        let subscription = Subscription {
+            link: Arc::clone(link),
+            since: SystemTime::now(),
+            drops: Arc::new(Drops::new(number, Arc::clone(&link.outbox))),
+        };
+        match capture {
+            Capture::Steal => port.stealer = Some(subscription),
+            Capture::Mirror => port.mirrors.push(subscription),
+        }
+        Ok((is_new, port.passing.load(Ordering::Relaxed)))
+    }
+
+    fn remove(&self, link: &Arc<Link>, number: u16) -> bool {
+        lock(&self.ports).get_mut(&number).is_some_and(|port| port.remove(link.id))
+    }
+
+    fn takers(&self, number: u16) -> Takers {
+        match lock(&self.ports).get(&number) {
+            Some(port) => Takers { stealer: port.stealer.clone(), mirrors: port.mirrors.clone() },
+            None => Takers::default(),
+        }
+    }
+
+    fn listen(self: &Arc<Self>, number: u16) -> io::Result<Port> {
+        let any = |ip: std::net::IpAddr| TcpListener::bind(SocketAddr::new(ip, 0));
+        // Both families by one socket; a kernel without IPv6 has the one only.
+        let listener = any(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| any(Ipv4Addr::UNSPECIFIED.into()))?;
+        listener.set_nonblocking(true)?;
+        let own_port = listener.local_addr()?.port();
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let passing = Arc::new(AtomicUsize::new(0));
+        let accepting =
+            tokio::spawn(connection::accept(Arc::clone(self), listener, number, Arc::clone(&passing)));
+        Ok(Port {
+            listener: own_port,
+            accepting: accepting.abort_handle(),
+            stealer: None,
+            mirrors: Vec::new(),
+            unwanted_since: None,
+            passing,
+        })
+    }
+
+    /// Makes the kernel's rules those of the wanted ports, and lets go of what nobody wants any more.
+    async fn reconcile(self: &Arc<Self>) -> Result<(), RedirectError> {
+        let mut redirect = Arc::clone(&self.redirect).lock_owned().await;
+        let rules: Vec<Rule> = lock(&self.ports)
+            .iter()
+            .filter(|(_, port)| port.is_wanted())
+            .map(|(number, port)| Rule { port: *number, listener: port.listener })
+            .collect();
+        let nobody = rules.is_empty();
+        // Held by the blocking thread: also when this task is dropped half-way, changes come one after the other.
+        let set = tokio::task::spawn_blocking(move || redirect.set(rules)).await;
+        for port in lock(&self.ports).values_mut().filter(|port| !port.is_wanted()) {
+            port.unwanted_since.get_or_insert_with(Instant::now);
+        }
+        let traffic = Arc::clone(self);
+        tokio::spawn(async move { traffic.let_go(nobody).await });
+        set.unwrap_or_else(|error| Err(RedirectError::Table(io::Error::other(error))))
+    }
+
+    /// After a while: closes listeners without a rule, and takes the table away when no connection needs it.
+    async fn let_go(&self, nobody: bool) {
+        tokio::time::sleep(LISTENER_LINGERS).await;
+        lock(&self.ports).retain(|_, port| {
+            let lingers = port.unwanted_since.is_none_or(|since| since.elapsed() < LISTENER_LINGERS);
+            if !port.is_wanted() && !lingers {
+                port.accepting.abort();
+            }
+            port.is_wanted() || lingers
+        });
+        if !nobody {
+            return;
+        }
+        self.drained().await;
+        tokio::time::sleep(TABLE_LINGERS).await;
+        let redirect = Arc::clone(&self.redirect).lock_owned().await;
+        // Somebody may have come meanwhile, or a connection of theirs may still be there.
+        if lock(&self.ports).is_empty() && *self.live.borrow() == 0 {
+            self.take_table_away(redirect).await;
+        }
+    }
+
+    async fn take_table_away(&self, mut redirect: tokio::sync::OwnedMutexGuard<Redirect>) {
+        match tokio::task::spawn_blocking(move || redirect.remove()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the table went with its socket only"),
+            Err(error) => tracing::error!(%error, "the table stays until the agent ends"),
+        }
+    }
+}
+
+fn port_number(port: u32) -> Result<u16, Failure> {
+    u16::try_from(port)
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| Failure { errno: Errno::EINVAL, message: format!("{port} is no TCP port") })
+}
+
+/// Without its mark, what we pass on to the target's program would come back to us for ever.
+fn can_mark() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    Ok(setsockopt(&socket, sockopt::Mark, &MARK)?)
+}
+
+fn time_of_day(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()) % 86_400;
+    format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }

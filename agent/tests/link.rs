@@ -1,5 +1,7 @@
 //! The agent's wire without a target's namespaces: who is let in, files, outgoing connections, its end.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is a panic")]
+
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
@@ -105,6 +107,7 @@ async fn a_file_comes_in_one_answer_and_a_pending_connect_delays_nobody() {
     // A listener whose queue is full answers no further SYN: this connect stays pending.
     let full = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = full.local_addr().unwrap();
+    // SAFETY: listen(2) takes integers only; the descriptor is open.
     assert_eq!(unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&full), 0) }, 0);
     let _taken: Vec<_> = (0..2)
         .map_while(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)).ok())

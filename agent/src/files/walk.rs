@@ -198,7 +198,6 @@ fn stat_at(folder: BorrowedFd<'_>, name: &CStr, flags: i32, ids: &Ids) -> Result
     let mut raw: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: `name` ends with NUL; `raw` is ours to be written through the call.
     Errno::result(unsafe { libc::fstatat(folder.as_raw_fd(), name.as_ptr(), &mut raw, flags) })?;
-    #[expect(clippy::unnecessary_cast, reason = "the widths of these fields differ between architectures")]
     Ok(Stat {
         ino: raw.st_ino,
         dev: raw.st_dev,

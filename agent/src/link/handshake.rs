@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocol::agent::to_client::Body;
@@ -104,7 +104,6 @@ async fn greet(
         session: hello.session,
         key,
         owner: format!("{}@{}", hello.user, hello.host),
-        since: SystemTime::now(),
         streams: Streams::new(Arc::clone(&outbox)),
         outbox,
         kept: Kept::default(),

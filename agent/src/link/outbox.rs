@@ -146,8 +146,7 @@ impl Outbox {
             return state.control.is_empty();
         }
         // At least one payload frame a batch: a flood of small ones must not starve the streams.
-        loop {
-            let Some(lane) = state.turn.pop_front() else { break };
+        while let Some(lane) = state.turn.pop_front() {
             let Some(waiting) = state.lanes.get_mut(&lane) else { continue };
             let next = waiting.pop_front();
             if waiting.is_empty() {
