@@ -6,8 +6,8 @@
 use crate::traps::process::lock;
 use protocol::host::{HostCommand, HostEvent, SessionEvent};
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::Arc;
+use std::sync::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast;
@@ -54,9 +54,15 @@ impl Journal {
         self.note(SessionEvent::Warning { code: code.into(), message });
     }
 
+    /// What happens from now on.
+    pub fn follow(&self) -> broadcast::Receiver<HostEvent> {
+        self.live.subscribe()
+    }
+
     fn since(&self, from: u64) -> (Vec<HostEvent>, broadcast::Receiver<HostEvent>) {
         let kept = lock(&self.kept);
-        let newer = |event: &&HostEvent| matches!(event, HostEvent::Happened { number, .. } if *number > from);
+        let newer =
+            |event: &&HostEvent| matches!(event, HostEvent::Happened { number, .. } if *number > from);
         (kept.events.iter().filter(newer).cloned().collect(), self.live.subscribe())
     }
 }

@@ -12,13 +12,59 @@ pub type Environment = BTreeMap<OsString, OsString>;
 
 /// What an image sets for itself and would break or mislead the same program on another machine.
 const OF_THE_IMAGE: &[&str] = &[
-    "PATH", "HOME", "PWD", "OLDPWD", "SHLVL", "SHELL", "USER", "LOGNAME", "TERM", "LANG", "LANGUAGE", "LC_*",
-    "TMPDIR", "_", "GPG_KEY", "BUNDLER_*", "BUNDLE_*", "CATALINA_*", "CLASSPATH", "DOTNET_*", "ASPNET_VERSION",
-    "GEM_HOME", "GEM_PATH", "GOPATH", "GOROOT", "GOTOOLCHAIN", "GOLANG_VERSION", "GOMODCACHE", "HOMEPATH",
-    "JAVA_EXE", "JAVA_HOME", "JAVA_VERSION", "JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "NODE_PATH",
-    "NODE_VERSION", "NODE_OPTIONS", "YARN_VERSION", "PYTHONPATH", "PYTHONHOME", "PYTHON_VERSION", "PYTHON_SHA256",
-    "PYTHON_PIP_VERSION", "PYTHON_SETUPTOOLS_VERSION", "PYTHON_GET_PIP_*", "VIRTUAL_ENV", "RUBYLIB", "RUBYOPT",
-    "RUBY_VERSION", "RUSTUP_HOME", "CARGO_HOME", "RUST_VERSION",
+    "PATH",
+    "HOME",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "SHELL",
+    "USER",
+    "LOGNAME",
+    "TERM",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "TMPDIR",
+    "_",
+    "GPG_KEY",
+    "BUNDLER_*",
+    "BUNDLE_*",
+    "CATALINA_*",
+    "CLASSPATH",
+    "DOTNET_*",
+    "ASPNET_VERSION",
+    "GEM_HOME",
+    "GEM_PATH",
+    "GOPATH",
+    "GOROOT",
+    "GOTOOLCHAIN",
+    "GOLANG_VERSION",
+    "GOMODCACHE",
+    "HOMEPATH",
+    "JAVA_EXE",
+    "JAVA_HOME",
+    "JAVA_VERSION",
+    "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "NODE_PATH",
+    "NODE_VERSION",
+    "NODE_OPTIONS",
+    "YARN_VERSION",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHON_VERSION",
+    "PYTHON_SHA256",
+    "PYTHON_PIP_VERSION",
+    "PYTHON_SETUPTOOLS_VERSION",
+    "PYTHON_GET_PIP_*",
+    "VIRTUAL_ENV",
+    "RUBYLIB",
+    "RUBYOPT",
+    "RUBY_VERSION",
+    "RUSTUP_HOME",
+    "CARGO_HOME",
+    "RUST_VERSION",
 ];
 
 /// Never taken, whatever the plan says: they change how programs are loaded on this machine, or are ours.
@@ -81,9 +127,7 @@ fn fits(pattern: &str, name: &str) -> bool {
     fn rest(pattern: &[u8], name: &[u8]) -> bool {
         match (pattern.split_first(), name.split_first()) {
             (None, None) => true,
-            (Some((b'*', more)), _) => {
-                (0..=name.len()).any(|skipped| rest(more, &name[skipped..]))
-            }
+            (Some((b'*', more)), _) => (0..=name.len()).any(|skipped| rest(more, &name[skipped..])),
             (Some((b'?', more)), Some((_, left))) => rest(more, left),
             (Some((wanted, more)), Some((found, left))) => wanted == found && rest(more, left),
             _ => false,
@@ -97,9 +141,16 @@ mod tests {
     use super::*;
 
     fn pod() -> Vec<Bytes> {
-        ["DB_URL=postgres://db?a=b", "PATH=/pod/bin", "LD_PRELOAD=/x.so", "HOSTNAME=web-1", "LC_ALL=C", "EMPTY="]
-            .map(Bytes::from_static)
-            .to_vec()
+        [
+            "DB_URL=postgres://db?a=b",
+            "PATH=/pod/bin",
+            "LD_PRELOAD=/x.so",
+            "HOSTNAME=web-1",
+            "LC_ALL=C",
+            "EMPTY=",
+        ]
+        .map(Bytes::from_static)
+        .to_vec()
     }
 
     fn names(plan: &EnvPlan) -> String {

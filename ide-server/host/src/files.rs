@@ -14,12 +14,11 @@ mod lookup;
 mod memfd;
 mod recent;
 mod source;
-mod userns;
 #[cfg(test)]
 mod testpod;
 #[cfg(test)]
 mod tests;
-
+mod userns;
 
 use self::attr::Appearance;
 use self::lookup::{Pod, Wanted};
@@ -171,8 +170,7 @@ impl FileServer {
     pub fn open(&self, path: &[u8], flags: i32, mode: u32, resolve: u64) -> Result<OwnedFd, Errno> {
         // A mode is for files that are made, and none is.
         let _ = mode;
-        let wanted =
-            if flags & libc::O_PATH != 0 { Wanted::NOTHING } else { Wanted::CONTENT };
+        let wanted = if flags & libc::O_PATH != 0 { Wanted::NOTHING } else { Wanted::CONTENT };
         let opening = lookup::Opening { flags, resolve };
         let mut found = self
             .pod

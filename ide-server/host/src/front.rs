@@ -150,6 +150,7 @@ fn start_host(socket: UnixStream) -> std::io::Result<Child> {
     let fd = socket.into_raw_fd();
     let mut command = Command::new("/proc/self/exe");
     command
+        .arg0("mirrord-ide")
         .arg("session-host")
         .arg("--front-fd")
         .arg(fd.to_string())

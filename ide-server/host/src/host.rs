@@ -16,7 +16,7 @@ use crate::traps::{Engine, filter};
 use crate::{env, skip, sys};
 use protocol::agent::{Response, Welcome, request::Op};
 use protocol::host::{
-    Failure, FromFront, HostCommand, HostEvent, HostStatus, Launch, SessionEvent, Ticket, ToFront,
+    AgentState, Failure, FromFront, HostCommand, HostEvent, HostStatus, Launch, SessionEvent, Ticket, ToFront,
 };
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{FromRawFd, RawFd};
@@ -29,15 +29,27 @@ use std::time::Duration;
 enum Event {
     Front(FromFront),
     FrontGone,
-    ProgramEnded { code: Option<i32>, signal: Option<i32> },
+    ProgramEnded {
+        code: Option<i32>,
+        signal: Option<i32>,
+    },
     NobodyLeft,
-    Stop { grace: Duration },
+    Stop {
+        grace: Duration,
+    },
+    /// Something the user should see where the program's own output is.
+    Notice(String),
 }
 
 /// Serves the session whose [`Launch`] comes in on `front_fd`, to its end. Answers the host's own exit status.
 pub fn main(front_fd: RawFd) -> i32 {
+    // `/proc/self/exe` would show as "exe" in ps(1). A process without a name is one all the same.
+    let _ = sys::name_process(c"mirrord-ide");
     // SAFETY: the front made this descriptor for us and told its number.
     let front = unsafe { UnixStream::from_raw_fd(front_fd) };
+    // The program must not hold the host's end: the front knows by its closing that the host is gone.
+    // SAFETY: no memory is passed.
+    unsafe { libc::fcntl(front_fd, libc::F_SETFD, libc::FD_CLOEXEC) };
     let mut front = Front { socket: front };
     match serve(&mut front) {
         Ok(()) => 0,
@@ -112,7 +124,13 @@ fn read_launch(front: &Front) -> Result<Launch, Box<Failure>> {
         match std::io::Read::read(&mut socket, &mut byte) {
             Ok(1) if byte[0] == b'\n' => break,
             Ok(1) => line.push(byte[0]),
-            Ok(_) => return Err(failure("launch-failed", "the front left before it said what to run", "try again")),
+            Ok(_) => {
+                return Err(failure(
+                    "launch-failed",
+                    "the front left before it said what to run",
+                    "try again",
+                ));
+            }
             Err(error) => return Err(internal("the front cannot be heard", &error)),
         }
     }
@@ -123,7 +141,9 @@ fn serve(front: &mut Front) -> Result<(), Box<Failure>> {
     let Launch { ticket, command } = read_launch(front)?;
     let os = |errno| std::io::Error::from_raw_os_error(errno);
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(|errno| internal("no subreaper", &os(errno)))?;
-    let name = command.first().ok_or_else(|| failure("launch-failed", "no program was given", "name one after --"))?;
+    let name = command
+        .first()
+        .ok_or_else(|| failure("launch-failed", "no program was given", "name one after --"))?;
     let program = launch::find(name)?;
     let cookie = random_cookie().map_err(|error| internal("no random number", &error))?;
 
@@ -203,9 +223,9 @@ fn serve_child(
     let mut paths = Paths::new(places, Arc::new(server));
     if ticket.network.dns && ticket.files.enabled {
         // glibc would ask this machine's resolvers as nsswitch.conf of this machine says.
-        paths
-            .make("/etc/nsswitch.conf", &nsswitch())
-            .map_err(|errno| internal("no file in memory can be made", &std::io::Error::from_raw_os_error(errno)))?;
+        paths.make("/etc/nsswitch.conf", &nsswitch()).map_err(|errno| {
+            internal("no file in memory can be made", &std::io::Error::from_raw_os_error(errno))
+        })?;
     }
     let paths = Arc::new(paths);
     let sockets = Sockets::start(
@@ -233,7 +253,8 @@ fn serve_child(
         workers: runtime.handle().clone(),
     };
     let rule = skip::Rule::new(&ticket.skip_processes, Arc::clone(&journal));
-    let callers = Callers::new(Box::new(rule)).map_err(|error| internal("no thread can be started", &error))?;
+    let callers =
+        Callers::new(Box::new(rule)).map_err(|error| internal("no thread can be started", &error))?;
     let pid = child.pid;
     let state = Arc::new(Running {
         ticket: ticket.clone(),
@@ -257,6 +278,7 @@ fn serve_child(
         }
     })?;
     open_control(&runtime, folder, &journal, &state)?;
+    runtime.spawn(show_notices(journal.follow(), events_tx.clone()));
     child.run(&command, &environment)?;
     close_inherited(&front.socket);
     front.tell(&ToFront::Started { pid, mode });
@@ -269,7 +291,13 @@ fn serve_child(
     Ok(())
 }
 
-fn attend(front: &mut Front, events: &mpsc::Receiver<Event>, journal: &Journal, debuggee: &Debuggee, link: &AgentLink) {
+fn attend(
+    front: &mut Front,
+    events: &mpsc::Receiver<Event>,
+    journal: &Journal,
+    debuggee: &Debuggee,
+    link: &AgentLink,
+) {
     let mut program_ended = false;
     let mut front_left = false;
     for event in events {
@@ -289,6 +317,7 @@ fn attend(front: &mut Front, events: &mpsc::Receiver<Event>, journal: &Journal, 
                 journal.note(SessionEvent::Ended { code, signal });
                 front.tell(&ToFront::Exited { code, signal });
             }
+            Event::Notice(message) => front.tell(&ToFront::Notice { message }),
             Event::Stop { grace } => end_all(grace, &debuggee.helpers),
             Event::NobodyLeft => break,
         }
@@ -296,7 +325,9 @@ fn attend(front: &mut Front, events: &mpsc::Receiver<Event>, journal: &Journal, 
     if !program_ended {
         // The last process under the filter is gone; its status follows at once.
         let deadline = std::time::Instant::now() + Duration::from_secs(2);
-        while let Ok(event) = events.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now())) {
+        while let Ok(event) =
+            events.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now()))
+        {
             if let Event::ProgramEnded { code, signal } = event {
                 journal.note(SessionEvent::Ended { code, signal });
                 front.tell(&ToFront::Exited { code, signal });
@@ -310,7 +341,8 @@ fn attend(front: &mut Front, events: &mpsc::Receiver<Event>, journal: &Journal, 
 /// Asks all descendants to end, then ends them.
 fn end_all(grace: Duration, helpers: &[i32]) {
     let own = std::process::id() as i32;
-    let others = || sys::descendants(own).into_iter().filter(|pid| !helpers.contains(pid)).collect::<Vec<_>>();
+    let others =
+        || sys::descendants(own).into_iter().filter(|pid| !helpers.contains(pid)).collect::<Vec<_>>();
     for pid in others() {
         let _ = sys::kill(pid, libc::SIGTERM);
     }
@@ -382,11 +414,20 @@ fn reap(program: i32, events: &mpsc::Sender<Event>) {
 fn leave_terminal(folder: &Path) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::OpenOptionsExt;
-    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGTTOU, libc::SIGTTIN, libc::SIGHUP, libc::SIGPIPE] {
+    for signal in [
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTSTP,
+        libc::SIGTTOU,
+        libc::SIGTTIN,
+        libc::SIGHUP,
+        libc::SIGPIPE,
+    ] {
         sys::ignore_signal(signal);
     }
     nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))?;
-    let log = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join("host.log"))?;
+    let log =
+        std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join("host.log"))?;
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     for (from, to) in [(null.as_raw_fd(), 0), (null.as_raw_fd(), 1), (log.as_raw_fd(), 2)] {
         // SAFETY: replaces this process's own standard streams.
@@ -397,7 +438,11 @@ fn leave_terminal(folder: &Path) -> std::io::Result<()> {
     let level = std::env::var("MIRRORD_IDE_LOG").unwrap_or_else(|_| "info".into());
     let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
     // A second subscriber in one process is a test's; the first one stays.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
     Ok(())
 }
 
@@ -479,6 +524,25 @@ fn follow_link(runtime: &tokio::runtime::Runtime, link: &AgentLink, journal: &Ar
             }
         }
     });
+}
+
+/// Tells the front of what makes the debuggee behave unlike the pod.
+async fn show_notices(mut journal: tokio::sync::broadcast::Receiver<HostEvent>, events: mpsc::Sender<Event>) {
+    loop {
+        let message = match journal.recv().await {
+            Ok(HostEvent::Happened { event: SessionEvent::Warning { message, .. }, .. }) => message,
+            Ok(HostEvent::Happened { event: SessionEvent::Agent { state, message }, .. }) => match state {
+                AgentState::Connected => format!("the agent is back: {message}"),
+                AgentState::Reconnecting => format!("the agent is lost, a new link is being made: {message}"),
+                AgentState::Lost => format!("the agent is lost: {message}"),
+            },
+            Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => continue,
+            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+        };
+        if events.send(Event::Notice(message)).is_err() {
+            return;
+        }
+    }
 }
 
 fn open_control(

@@ -170,9 +170,8 @@ fn refuse_privileged(path: &Path) -> Result<(), LaunchError> {
 fn has_capabilities(path: &Path) -> bool {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
     // SAFETY: both strings end with NUL; no value is asked for.
-    let size = unsafe {
-        libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0)
-    };
+    let size =
+        unsafe { libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) };
     size > 0
 }
 
@@ -219,10 +218,8 @@ impl Ready {
                 message.extend(item);
             }
         };
-        let joined: Vec<Vec<u8>> = env
-            .iter()
-            .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
-            .collect();
+        let joined: Vec<Vec<u8>> =
+            env.iter().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect();
         list(vec![self.program.as_os_str().as_bytes()]);
         list(arguments.iter().map(String::as_bytes).collect());
         list(joined.iter().map(Vec::as_slice).collect());
@@ -245,9 +242,8 @@ fn receive_listener(socket: &UnixStream) -> Result<OwnedFd, LaunchError> {
     let mut errno = [0u8; 4];
     let mut parts = [IoSliceMut::new(&mut errno)];
     let mut space = nix::cmsg_space!([RawFd; 1]);
-    let message =
-        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
-            .map_err(std::io::Error::from)?;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+        .map_err(std::io::Error::from)?;
     let length = message.bytes;
     let fd = message.cmsgs().map_err(std::io::Error::from)?.find_map(|control| match control {
         ControlMessageOwned::ScmRights(fds) => fds.first().copied(),

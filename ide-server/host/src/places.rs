@@ -76,7 +76,8 @@ impl Places {
     /// The same, with the rule that says so.
     pub fn explain(&self, path: &[u8]) -> (Place, String) {
         let (place, rule) = self.decide(path);
-        let reason = rule.map_or_else(|| "no rule names it".to_owned(), |index| self.rules[index].origin.clone());
+        let reason =
+            rule.map_or_else(|| "no rule names it".to_owned(), |index| self.rules[index].origin.clone());
         (place, reason)
     }
 

@@ -108,9 +108,8 @@ pub fn peer_name(fd: &impl AsRawFd) -> Result<Vec<u8>, Errno> {
 /// connect(2) to a raw address.
 pub fn connect(fd: &impl AsRawFd, address: &[u8]) -> Result<(), Errno> {
     // SAFETY: the slice is readable for its length.
-    let result = unsafe {
-        libc::connect(fd.as_raw_fd(), address.as_ptr().cast(), address.len() as libc::socklen_t)
-    };
+    let result =
+        unsafe { libc::connect(fd.as_raw_fd(), address.as_ptr().cast(), address.len() as libc::socklen_t) };
     check(result.into()).map(drop)
 }
 
@@ -161,11 +160,7 @@ pub fn send_to(fd: &impl AsRawFd, bytes: &[u8], flags: i32, address: &[u8]) -> R
 }
 
 /// recvfrom(2): the length (by MSG_TRUNC of the whole datagram) and the raw source address.
-pub fn receive_from(
-    fd: &impl AsRawFd,
-    buffer: &mut [u8],
-    flags: i32,
-) -> Result<(usize, Vec<u8>), Errno> {
+pub fn receive_from(fd: &impl AsRawFd, buffer: &mut [u8], flags: i32) -> Result<(usize, Vec<u8>), Errno> {
     let mut address = vec![0u8; 128];
     let mut length = address.len() as libc::socklen_t;
     // SAFETY: buffer and address are writable for their lengths.
@@ -235,6 +230,12 @@ pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
 pub fn prctl(option: i32, argument: libc::c_ulong) -> Result<(), Errno> {
     // SAFETY: the options used take integers.
     check(unsafe { libc::prctl(option, argument, 0, 0, 0) }.into()).map(drop)
+}
+
+/// Names this process as ps(1) shows it.
+pub fn name_process(name: &std::ffi::CStr) -> Result<(), Errno> {
+    // SAFETY: the string ends with NUL; the kernel copies 16 bytes at most.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) }.into()).map(drop)
 }
 
 /// Lets a terminal's or a process group's signals pass this process by.

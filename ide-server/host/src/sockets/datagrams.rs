@@ -68,7 +68,8 @@ pub(super) fn send_to(sockets: &Arc<Sockets>, call: Call) -> Verdict {
     let Ok((fd, cookie)) = sockets.socket(&call) else { return Verdict::CONTINUE };
     if kind(&fd) == Ok(libc::SOCK_STREAM) {
         // TCP Fast Open: programs go on with connect(2) when it is not to be had.
-        let opens = call.int(3) & libc::MSG_FASTOPEN != 0 && sockets.way(to, libc::SOCK_STREAM) == super::outgoing::Way::Pod;
+        let opens = call.int(3) & libc::MSG_FASTOPEN != 0
+            && sockets.way(to, libc::SOCK_STREAM) == super::outgoing::Way::Pod;
         return if opens { Verdict::fail(libc::EOPNOTSUPP) } else { Verdict::CONTINUE };
     }
     if sockets.way(to, libc::SOCK_DGRAM) != super::outgoing::Way::Pod {
@@ -241,12 +242,7 @@ impl Sockets {
     }
 
     /// Receives one datagram and tells its true source. `None` leaves a blocking wait to the kernel.
-    fn receive(
-        &self,
-        fd: &OwnedFd,
-        data: &mut [u8],
-        flags: i32,
-    ) -> Result<Option<(usize, Vec<u8>)>, Errno> {
+    fn receive(&self, fd: &OwnedFd, data: &mut [u8], flags: i32) -> Result<Option<(usize, Vec<u8>)>, Errno> {
         let waits = !sys::is_nonblocking(fd) && flags & libc::MSG_DONTWAIT == 0;
         let flags = flags & (libc::MSG_PEEK | libc::MSG_OOB) | libc::MSG_DONTWAIT | libc::MSG_TRUNC;
         match sys::receive_from(fd, data, flags) {
@@ -319,9 +315,7 @@ impl Sockets {
     /// Carries datagrams both ways for as long as the program's socket is there.
     async fn carry(&self, relay: UdpSocket, to: SocketAddr) {
         let mut buffer = vec![0; LARGEST];
-        let Ok(Ok((first, program))) =
-            tokio::time::timeout(IDLE, relay.recv_from(&mut buffer)).await
-        else {
+        let Ok(Ok((first, program))) = tokio::time::timeout(IDLE, relay.recv_from(&mut buffer)).await else {
             return;
         };
         // From now on only the program's socket is heard.

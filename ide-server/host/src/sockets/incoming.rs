@@ -106,12 +106,8 @@ impl Sockets {
                 return Ok(Answer::Value(0));
             }
         };
-        let port = PortState {
-            pod_port,
-            local_port: local.port(),
-            mode: self.plan.incoming.mode,
-            connections: 0,
-        };
+        let port =
+            PortState { pod_port, local_port: local.port(), mode: self.plan.incoming.mode, connections: 0 };
         let listening = Listening { cookie, local, port: Some(port.clone()) };
         lock(&self.state).listeners.insert(asked.port(), listening);
         self.take_over(&port);
@@ -245,9 +241,7 @@ async fn hand_in_one(sockets: Arc<Sockets>, connection: IncomingConnection) {
     };
     match connect_from_known_port(&sockets, local, told).await {
         Ok((tcp, source)) => {
-            sockets
-                .journal
-                .note(SessionEvent::Connection { pod_port, peer_addr: info.peer_addr.clone() });
+            sockets.journal.note(SessionEvent::Connection { pod_port, peer_addr: info.peer_addr.clone() });
             let _ = pump(tcp, stream).await;
             lock(&sockets.state).accepted.remove(&source);
         }

@@ -4,7 +4,7 @@
 //! EINPROGRESS as usual, and a refusal that comes later shows as a reset.
 
 use super::addr::Address;
-use super::{Remote, Sockets, address_argument, addr, datagrams, kind};
+use super::{Remote, Sockets, addr, address_argument, datagrams, kind};
 use crate::sys::{self, Errno};
 use crate::traps::notify::Answer;
 use crate::traps::process::lock;
@@ -47,8 +47,7 @@ pub(super) fn connect(sockets: &Arc<Sockets>, call: Call) -> Verdict {
 
 fn connect_unix(sockets: &Arc<Sockets>, call: Call, raw: Vec<u8>, path: Vec<u8>) -> Verdict {
     // Resolvers that answer for this machine would hide the pod's names.
-    const LOCAL_RESOLVERS: [&[u8]; 3] =
-        [b"/nscd/socket", b"/io.systemd.Resolve", b"/nss-resolve"];
+    const LOCAL_RESOLVERS: [&[u8]; 3] = [b"/nscd/socket", b"/io.systemd.Resolve", b"/nss-resolve"];
     if sockets.plan.dns && LOCAL_RESOLVERS.iter().any(|tail| path.ends_with(tail)) {
         return Verdict::fail(libc::ENOENT);
     }
@@ -66,7 +65,9 @@ fn connect_inet(sockets: &Arc<Sockets>, call: Call, raw: Vec<u8>, to: SocketAddr
     let Ok(kind) = kind(&fd) else { return Verdict::CONTINUE };
     // A second connect asks how the first one stands.
     let standing = lock(&sockets.state).remote.get(&cookie).map(|remote| remote.relay.clone());
-    if kind == libc::SOCK_STREAM && let Some(relay) = standing {
+    if kind == libc::SOCK_STREAM
+        && let Some(relay) = standing
+    {
         return Verdict::Now(Answer::from_result(sys::connect(&fd, &relay).map(|()| Answer::Value(0))));
     }
     match sockets.way(to, kind) {
@@ -110,7 +111,9 @@ impl Sockets {
         let ours = ip.is_loopback() || ip.is_unspecified() || self.pod.addresses.contains(&ip);
         if ours {
             let state = lock(&self.state);
-            if kind == libc::SOCK_STREAM && let Some(listening) = state.listeners.get(&to.port()) {
+            if kind == libc::SOCK_STREAM
+                && let Some(listening) = state.listeners.get(&to.port())
+            {
                 let mut local = listening.local;
                 if local.ip().is_unspecified() {
                     let loopback: IpAddr = match local.ip() {
@@ -173,10 +176,8 @@ impl Sockets {
         if kind(&fd)? != libc::SOCK_STREAM {
             return Ok(Answer::Continue);
         }
-        let (_, stream) = self
-            .runtime
-            .block_on(self.link.connect_stream(to, BLOCKING))
-            .map_err(|error| error as i32)?;
+        let (_, stream) =
+            self.runtime.block_on(self.link.connect_stream(to, BLOCKING)).map_err(|error| error as i32)?;
         let relay = super::relay::unix_once(&self.runtime, stream)?;
         sys::connect(&fd, &relay)?;
         lock(&self.state).remote.insert(cookie, Remote { peer: raw, pod_addr: None, relay });

@@ -173,8 +173,7 @@ pub fn program(traps: &[Trap], cookie: u64) -> Vec<libc::sock_filter> {
                 block
             }
             When::Without(argument, flag) => {
-                let mut block =
-                    vec![load(low(argument)), jump(libc::BPF_JSET, flag, 0, 1), give(RET_ALLOW)];
+                let mut block = vec![load(low(argument)), jump(libc::BPF_JSET, flag, 0, 1), give(RET_ALLOW)];
                 block.extend(unless_cookie(cookie));
                 block
             }

@@ -103,8 +103,7 @@ impl Listener {
                 libc::EINTR => {}
                 // The caller was killed before we looked, or nobody is left.
                 libc::ENOENT => {
-                    let mut poll =
-                        libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+                    let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
                     // SAFETY: one pollfd of ours.
                     unsafe { libc::poll(&mut poll, 1, -1) };
                     if poll.revents & libc::POLLHUP != 0 {

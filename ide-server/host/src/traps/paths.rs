@@ -21,12 +21,31 @@ pub struct Paths {
 
 /// What a call does with its path.
 enum Use {
-    Open { flags: i32, mode: u32, resolve: u64 },
-    Stat { to: u64, follow: bool },
-    Statx { to: u64, mask: u32, follow: bool },
-    Access { mode: i32, follow: bool },
-    Readlink { to: u64, room: usize },
-    Statfs { to: u64 },
+    Open {
+        flags: i32,
+        mode: u32,
+        resolve: u64,
+    },
+    Stat {
+        to: u64,
+        follow: bool,
+    },
+    Statx {
+        to: u64,
+        mask: u32,
+        follow: bool,
+    },
+    Access {
+        mode: i32,
+        follow: bool,
+    },
+    Readlink {
+        to: u64,
+        room: usize,
+    },
+    Statfs {
+        to: u64,
+    },
     GetAttribute,
     ListAttributes,
     /// Makes, removes, renames or changes something.
@@ -144,10 +163,10 @@ impl Paths {
             return Verdict::CONTINUE;
         }
         Verdict::later(move || {
-            Answer::from_result(sys::open_local(&path, flags, mode).map(|fd| Answer::Descriptor {
-                fd,
-                close_on_exec: flags & libc::O_CLOEXEC != 0,
-            }))
+            Answer::from_result(
+                sys::open_local(&path, flags, mode)
+                    .map(|fd| Answer::Descriptor { fd, close_on_exec: flags & libc::O_CLOEXEC != 0 }),
+            )
         })
     }
 
@@ -162,10 +181,8 @@ impl Paths {
     fn answer_made(&self, call: &Call, made: &OwnedFd, what: &Use) -> Verdict {
         Verdict::Now(Answer::from_result(match what {
             Use::Open { flags, .. } if writes(*flags) => Err(libc::EROFS),
-            Use::Open { flags, .. } => sys::reopen(made, libc::O_RDONLY).map(|fd| Answer::Descriptor {
-                fd,
-                close_on_exec: flags & libc::O_CLOEXEC != 0,
-            }),
+            Use::Open { flags, .. } => sys::reopen(made, libc::O_RDONLY)
+                .map(|fd| Answer::Descriptor { fd, close_on_exec: flags & libc::O_CLOEXEC != 0 }),
             Use::Stat { to, .. } => stat_of(made).and_then(|stat| put(call, *to, &stat)),
             Use::Statx { to, mask, .. } => statx_of(made, *mask).and_then(|stat| put(call, *to, &stat)),
             Use::Access { mode, .. } if mode & (libc::W_OK | libc::X_OK) != 0 => Err(libc::EACCES),
@@ -186,9 +203,7 @@ impl Paths {
             }
             Use::Stat { to, follow } => put(call, to, &self.files.stat(path, follow)?),
             Use::Statx { to, mask, follow } => put(call, to, &self.files.statx(path, follow, mask)?),
-            Use::Access { mode, follow } => {
-                self.files.access(path, mode, follow).map(|()| Answer::Value(0))
-            }
+            Use::Access { mode, follow } => self.files.access(path, mode, follow).map(|()| Answer::Value(0)),
             Use::Readlink { to, room } => {
                 if room == 0 {
                     return Err(libc::EINVAL);
@@ -234,8 +249,7 @@ fn statx_of(fd: &OwnedFd, mask: u32) -> Result<libc::statx, Errno> {
     // SAFETY: zero is a value of this plain structure.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the structure is ours, the path is empty.
-    let result =
-        unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &mut stat) };
+    let result = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &mut stat) };
     if result != 0 {
         return Err(sys::errno());
     }
