@@ -328,6 +328,7 @@ pub enum HostCommand {
 /// From a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "sent one at a time, never kept in bulk")]
 pub enum HostEvent {
     /// All there is to say of the session now.
     Status(HostStatus),
