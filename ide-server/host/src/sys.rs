@@ -200,6 +200,14 @@ pub fn open_local(path: &[u8], flags: i32, mode: u32) -> Result<OwnedFd, Errno> 
     owned(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) }.into())
 }
 
+/// access(2) by the effective ids.
+pub fn access_local(path: &[u8], mode: i32) -> Result<(), Errno> {
+    let path = std::ffi::CString::new(path).map_err(|_| libc::EINVAL)?;
+    // SAFETY: the string ends with NUL.
+    let result = unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS) };
+    check(result.into()).map(drop)
+}
+
 /// A sealed, read-only file in memory; each caller reopens it for an offset of its own.
 pub fn sealed_file(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, Errno> {
     use std::io::Write;

@@ -121,7 +121,7 @@ impl Paths {
             _ => false,
         };
         match place {
-            Place::Local => Ok(self.local(&raw, path, named)),
+            Place::Local => Ok(self.local(call, &raw, path, named.what)),
             Place::RemoteReadLocalWrite if changes => Ok(Verdict::CONTINUE),
             Place::Hidden => Ok(Verdict::fail(libc::ENOENT)),
             _ if matches!(named.what, Use::Change) => Ok(Verdict::fail(libc::EROFS)),
@@ -156,18 +156,13 @@ impl Paths {
     }
 
     /// A local path is the kernel's to walk, unless only its normal form exists here: `/pod/../etc/hostname`.
-    fn local(self: &Arc<Self>, raw: &[u8], path: Vec<u8>, named: Named) -> Verdict {
-        let dots = raw.starts_with(b"/") && raw.split(|byte| *byte == b'/').any(|name| name == b"..");
-        let Use::Open { flags, mode, .. } = named.what else { return Verdict::CONTINUE };
-        if !dots || !self.passes_through_pod(raw) {
+    fn local(self: &Arc<Self>, call: &Call, raw: &[u8], path: Vec<u8>, what: Use) -> Verdict {
+        let dots = raw.split(|byte| *byte == b'/').any(|name| name == b"..");
+        if !dots || !raw.starts_with(b"/") || !self.passes_through_pod(raw) {
             return Verdict::CONTINUE;
         }
-        Verdict::later(move || {
-            Answer::from_result(
-                sys::open_local(&path, flags, mode)
-                    .map(|fd| Answer::Descriptor { fd, close_on_exec: flags & libc::O_CLOEXEC != 0 }),
-            )
-        })
+        let call = call.clone();
+        Verdict::later(move || Answer::from_result(on_this_machine(&call, &path, &what)))
     }
 
     fn passes_through_pod(&self, raw: &[u8]) -> bool {
@@ -219,6 +214,25 @@ impl Paths {
             Use::ListAttributes => self.files.stat(path, true).map(|_| Answer::Value(0)),
             Use::Change => Err(libc::EROFS),
         }
+    }
+}
+
+/// Does for the caller, on the normal form of its path, what the kernel could not walk to.
+fn on_this_machine(call: &Call, path: &[u8], what: &Use) -> Result<Answer, Errno> {
+    let at = |flags: i32| sys::open_local(path, libc::O_PATH | flags, 0);
+    let link = |follow: bool| if follow { 0 } else { libc::O_NOFOLLOW };
+    match *what {
+        Use::Open { flags, mode, .. } => {
+            let fd = sys::open_local(path, flags, mode)?;
+            Ok(Answer::Descriptor { fd, close_on_exec: flags & libc::O_CLOEXEC != 0 })
+        }
+        Use::Stat { to, follow } => put(call, to, &stat_of(&at(link(follow))?)?),
+        Use::Statx { to, mask, follow } => put(call, to, &statx_of(&at(link(follow))?, mask)?),
+        Use::Access { mode, .. } => sys::access_local(path, mode).map(|()| Answer::Value(0)),
+        // As for the pod's own paths: none are shown.
+        Use::GetAttribute => at(0).and(Err(libc::ENODATA)),
+        Use::ListAttributes => at(0).map(|_| Answer::Value(0)),
+        _ => Ok(Answer::Continue),
     }
 }
 
