@@ -27,10 +27,12 @@ use crate::traffic::Traffic;
 
 /// Clients that have not shown their key yet.
 const MAX_HANDSHAKES: usize = 32;
-/// Threads for file work; they end after some idle time.
-const FILE_THREADS: usize = 16;
-const FILE_THREAD_STACK: usize = 256 << 10;
-const FILE_THREAD_IDLE: Duration = Duration::from_secs(5);
+/// Threads for work that blocks; they end after some idle time.
+const THREADS: usize = 16;
+const THREAD_STACK: usize = 256 << 10;
+const THREAD_IDLE: Duration = Duration::from_secs(5);
+/// How many of them may be at work on files: a volume that hangs must not keep the redirect from being undone.
+const FILE_THREADS: usize = 12;
 /// How long the first session may take to come, at least.
 const FIRST_SESSION: Duration = Duration::from_secs(60);
 /// What the links need to say goodbye.
@@ -112,6 +114,8 @@ pub(crate) struct Agent {
     pub(crate) files: Files,
     pub(crate) keys: Keys,
     pub(crate) traffic: Arc<Traffic>,
+    /// Taken while a thread is at work on files.
+    pub(crate) file_work: Arc<Semaphore>,
     last_link: AtomicU64,
     links: watch::Sender<usize>,
     last_words: watch::Sender<Option<LastWords>>,
@@ -168,9 +172,9 @@ fn start(options: Options) -> Result<(), ServeError> {
     target.enter()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(FILE_THREADS)
-        .thread_stack_size(FILE_THREAD_STACK)
-        .thread_keep_alive(FILE_THREAD_IDLE)
+        .max_blocking_threads(THREADS)
+        .thread_stack_size(THREAD_STACK)
+        .thread_keep_alive(THREAD_IDLE)
         .build()?;
     let files = Files::new(target.root()?, target.ids());
     let agent = Arc::new(Agent {
@@ -178,6 +182,7 @@ fn start(options: Options) -> Result<(), ServeError> {
         files,
         keys: Keys::new(options.admit),
         traffic: Traffic::new(options.target != Named::Nothing)?,
+        file_work: Arc::new(Semaphore::new(FILE_THREADS)),
         last_link: AtomicU64::new(0),
         links: watch::Sender::new(0),
         last_words: watch::Sender::new(None),

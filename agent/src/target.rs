@@ -57,6 +57,12 @@ pub(crate) enum TargetError {
     NoSuchContainer { id: String },
     #[error("there is no process {pid}")]
     NoSuchProcess { pid: i32 },
+    #[error("cannot watch process {pid} (Linux 5.3 and later can; it must be a process, not a thread)")]
+    Watch {
+        pid: i32,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot read the processes of this machine")]
     Processes {
         #[source]
@@ -178,7 +184,10 @@ pub(crate) fn find(named: &Named) -> Result<Target, TargetError> {
         let what = what.to_owned();
         move |source| TargetError::Closed { pid, what, source }
     };
-    let pidfd = pidfd_open(pid).map_err(|_| TargetError::NoSuchProcess { pid })?;
+    let pidfd = pidfd_open(pid).map_err(|source| match source.raw_os_error() {
+        Some(libc::ESRCH) => TargetError::NoSuchProcess { pid },
+        _ => TargetError::Watch { pid, source },
+    })?;
     let root_path = proc_file(pid, "root");
     let root = open_path(&root_path).map_err(closed(&root_path))?;
     let ids = if same_namespace(pid, "user").map_err(closed(&proc_file(pid, "ns/user")))? {
@@ -308,7 +317,7 @@ fn same_namespace(pid: i32, name: &str) -> io::Result<bool> {
 
 fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open(2) takes two integers and touches no memory of ours.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, libc::PIDFD_NONBLOCK) };
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -62,21 +62,23 @@ pub(super) fn dispatch(agent: &Arc<Agent>, link: &Arc<Link>, request: Request, t
         }
         Some(Op::Statfs(statfs)) => {
             let files = agent.files.clone();
-            blocking(link, id, unanswered, tasks, move |_| {
+            blocking(&agent, link, id, unanswered, tasks, move |_| {
                 Ok(Some(Answer::Figures(files.figures(&statfs)?)))
             });
         }
         Some(Op::Walk(walk)) => {
             let files = agent.files.clone();
-            blocking(link, id, unanswered, tasks, move |link| {
+            blocking(&agent, link, id, unanswered, tasks, move |link| {
                 Ok(Some(Answer::Walked(files.walk(&walk, &link.kept))))
             });
         }
         Some(Op::List(list)) => {
             let files = agent.files.clone();
-            blocking(link, id, unanswered, tasks, move |_| Ok(Some(Answer::Listed(files.list(&list)?))));
+            blocking(&agent, link, id, unanswered, tasks, move |_| {
+                Ok(Some(Answer::Listed(files.list(&list)?)))
+            });
         }
-        Some(Op::Read(read)) => blocking(link, id, unanswered, tasks, move |link| {
+        Some(Op::Read(read)) => blocking(&agent, link, id, unanswered, tasks, move |link| {
             Ok(Some(Answer::Content(link.kept.read(&read)?)))
         }),
     }
@@ -84,16 +86,25 @@ pub(super) fn dispatch(agent: &Arc<Agent>, link: &Arc<Link>, request: Request, t
 
 /// Runs file work on a blocking thread, within the link's bound on content.
 fn blocking(
+    agent: &Agent,
     link: Arc<Link>,
     id: u64,
     unanswered: OwnedSemaphorePermit,
     tasks: &mut JoinSet<()>,
     work: impl FnOnce(&Link) -> Outcome + Send + 'static,
 ) {
+    let threads = Arc::clone(&agent.file_work);
     tasks.spawn(async move {
         let Ok(permit) = Arc::clone(&link.content).acquire_owned().await else { return };
+        let Ok(thread) = threads.acquire_owned().await else { return };
         let working = Arc::clone(&link);
-        let outcome = tokio::task::spawn_blocking(move || work(&working)).await;
+        let outcome = tokio::task::spawn_blocking(move || {
+            let outcome = work(&working);
+            // Not before the work is done, whatever became of the link meanwhile.
+            drop(thread);
+            outcome
+        });
+        let outcome = outcome.await;
         let outcome = outcome.unwrap_or_else(|error| {
             Err(Failure { errno: Errno::EIO, message: format!("the agent failed: {error}") })
         });

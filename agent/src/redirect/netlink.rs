@@ -229,7 +229,7 @@ mod tests {
         });
         let header = 20;
         let message = &batch.bytes[header..];
-        assert_eq!(message[..4], 44_u32.to_ne_bytes());
+        assert_eq!(message[..4], 40_u32.to_ne_bytes());
         assert_eq!(message[4..6], 0x0a00_u16.to_ne_bytes());
         assert_eq!(message[8..12], 1_u32.to_ne_bytes());
         assert_eq!(message[16..20], [1, 0, 0, 0]);
@@ -239,7 +239,6 @@ mod tests {
         assert_eq!(message[28..30], 12_u16.to_ne_bytes());
         assert_eq!(message[30..32], (4 | NESTED).to_ne_bytes());
         assert_eq!(message[36..40], [1, 2, 3, 4]);
-        // Four bytes too many were announced above if this is wrong.
         assert_eq!(message.len(), 40);
     }
 
