@@ -1,0 +1,170 @@
+"""What goes wrong, and what the user is told: a stable word, an exit status, what failed, and what to do."""
+
+import json
+import os
+import re
+import signal
+import time
+
+from harness import places
+from harness.laptop import Laptop
+from harness.local_pod import LocalPod
+from harness.scene import LocalScene
+from harness.testing import alive, contains, equal, eventually
+
+# Opens a file of the pod and makes a connection through it five times a second, and prints how each went.
+WATCHER = """
+import socket, time
+while True:
+    for what, attempt in [("file", lambda: open("/etc/sample/banner.txt").read()), ("dial", lambda: socket.create_connection(("198.51.100.1", 8090), 20).close())]:
+        began = time.monotonic()
+        try:
+            attempt(); how = "ok"
+        except OSError as error:
+            how = type(error).__name__
+        print(what, how, round(time.monotonic() - began, 2), flush=True)
+    time.sleep(0.2)
+"""
+
+
+def refused(done, word, status, *parts, seconds=5.0, began=None):
+    """One line of what failed with its word, one of what to do, and the kind's exit status."""
+    equal(done.returncode, status, done.stderr)
+    first, second = done.stderr.strip().splitlines()[-2:]
+    assert re.fullmatch(rf"mirrord-ide: .+ \[{word}\]", first), done.stderr
+    assert second.startswith("  ") and len(second) > 12, done.stderr
+    for part in parts:
+        contains(done.stderr, part)
+    equal(done.stdout, "")
+    if began:
+        assert time.monotonic() - began < seconds, f"took {time.monotonic() - began:.1f} s"
+
+
+def test_no_such_process():
+    with Laptop() as laptop:
+        began = time.monotonic()
+        refused(laptop.run("exec", "-t", "process/2147483000", "--", "true"), "target-not-found", 66, "2147483000", began=began)
+
+
+def test_no_config_of_that_name():
+    with Laptop() as laptop:
+        refused(laptop.run("exec", "-f", "nowhere.json", "-t", "process/1", "--", "true"), "config-not-found", 65, "nowhere.json")
+
+
+def test_a_bad_config_says_all_that_is_wrong_with_it():
+    with LocalPod() as pod, Laptop() as laptop:
+        pid = pod.start_sample()
+        (laptop.folder / "bad.json").write_text('{\n  "tarjet": "pod/x",\n  "feature": {"network": {"incoming": {"outgoing": true}}}\n}\n')
+        done = laptop.run("exec", "-f", "bad.json", "-t", f"process/{pid}", "--", "sh", "-c", "echo ran")
+        equal((done.returncode, done.stdout), (65, ""))
+        for part in ("[config-invalid]", "tarjet", "target", "feature.network.outgoing", ":3:"):
+            contains(done.stderr, part)
+
+
+def test_a_config_is_verified_from_a_file():
+    with Laptop() as laptop:
+        (laptop.folder / "talk.json").write_text('{"feature": {"network": {"incoming": {"mode": "steal", "outgoing": true}}}}')
+        done = laptop.run("verify-config", "talk.json", "--json")
+        equal(done.returncode, 65, done.stderr)
+        got = json.loads(done.stdout)
+        equal((got["ok"], len(got["diagnostics"])), (False, 1))
+        contains(got["diagnostics"][0]["message"], "feature.network.outgoing")
+        (laptop.folder / "good.json").write_text('{"feature": {"network": {"incoming": "steal"}}}')
+        equal(laptop.run("verify-config", "good.json").returncode, 0)
+
+
+def test_a_program_that_is_not_there_or_privileged_never_runs():
+    with LocalScene() as scene:
+        for command, word in [("/nowhere/program", "program-not-found"), ("/usr/bin/su", "program-privileged")]:
+            if not os.path.exists(command) and word == "program-privileged":
+                continue
+            done = scene.laptop.run("exec", "-t", scene.target, "--", command)
+            refused(done, word, 125)
+        scene.check_nothing_left()
+
+
+def test_the_agent_is_killed():
+    with LocalScene() as scene:
+        watcher = scene.exec([places.venv_python(), "-u", "-c", WATCHER])
+        server = scene.exec(places.sample("go"), "--steal")
+        watcher.wait_for("file ok")
+        watcher.wait_for("dial ok")
+        scene.wait_until_taken(server)
+        agents = [pid for pid, command in scene.laptop.processes() if " serve --listen " in command]
+        assert agents, scene.laptop.processes()
+        for pid in agents:
+            os.kill(pid, signal.SIGKILL)
+        began = time.monotonic()
+        eventually(lambda: attempt_own(scene), "new connections reach the pod", 1.0 + 0.5)
+        assert time.monotonic() - began < 1.5
+        assert watcher.alive() and server.alive(), watcher.printed() + server.printed()
+        before = len(watcher.stdout.splitlines())
+        eventually(lambda: len(watcher.stdout.splitlines()) > before + 4, "remote calls go on, well or badly", 15)
+        slowest = max(float(line.split()[2]) for line in watcher.stdout.splitlines() if len(line.split()) == 3)
+        assert slowest < 10, f"a remote call took {slowest} s:\n{watcher.stdout}"
+        contains(server.stderr.lower(), "agent")
+        scene.check_nothing_left()
+
+
+def attempt_own(scene):
+    try:
+        return scene.say("whose")["pid"] == 1
+    except (OSError, ValueError):
+        return False
+
+
+def hosts(scene):
+    return [pid for pid, command in scene.laptop.processes() if " session-host " in command]
+
+
+def test_the_session_host_is_killed():
+    with LocalScene() as scene:
+        server = scene.exec(places.sample("go"), "--steal")
+        scene.wait_until_taken(server)
+        local = scene.say("who")["pid"]
+        for pid in hosts(scene):
+            os.kill(pid, signal.SIGKILL)
+        assert server.wait(5) not in (0, None)
+        assert not alive(local), "the program outlived what it depends on"
+        contains(server.stderr, "session host")
+        scene.wait_until_released()
+        scene.check_nothing_left()
+
+
+def test_the_front_is_killed():
+    with LocalScene() as scene:
+        server = scene.exec(places.sample("go"), "--steal")
+        scene.wait_until_taken(server)
+        local = scene.say("who")["pid"]
+        server.kill()
+        eventually(lambda: not alive(local), "the program ends with its front")
+        scene.wait_until_released()
+        scene.check_nothing_left()
+
+
+def test_the_daemon_is_killed_and_the_session_goes_on():
+    with LocalScene() as scene:
+        server = scene.exec(places.sample("go"), "--steal")
+        scene.wait_until_taken(server)
+        os.kill(scene.laptop.daemon()["pid"], signal.SIGKILL)
+        scene.check(scene.say("still here"), "still here", "go", local=True)
+        listed = scene.laptop.json("status", "--json")["sessions"]
+        equal(len(listed), 1, "sessions known to the next daemon")
+        scene.check(scene.say("and now"), "and now", "go", local=True)
+        equal(scene.laptop.run("stop", listed[0]["session"]).returncode, 0)
+        server.wait(10)
+        scene.wait_until_released()
+        scene.check_nothing_left()
+
+
+def test_agent_session_host_and_daemon_are_killed_at_once():
+    with LocalScene() as scene:
+        server = scene.exec(places.sample("go"), "--steal")
+        scene.wait_until_taken(server)
+        victims = hosts(scene) + [scene.laptop.daemon()["pid"]]
+        victims += [pid for pid, command in scene.laptop.processes() if " serve --listen " in command]
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        assert server.wait(5) != 0
+        scene.wait_until_released()
+        scene.check_nothing_left()
