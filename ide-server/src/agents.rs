@@ -13,7 +13,7 @@ pub use record::{AgentRecord, Place};
 
 use crate::cluster::agent::JobSpec;
 use crate::session::start::Steps;
-use protocol::auth::PublicKey;
+use protocol::auth::{PublicKey, SecretKey};
 use protocol::host::Endpoint;
 use protocol::ide::ErrorData;
 use std::collections::BTreeSet;
@@ -53,8 +53,6 @@ impl AgentSpec {
 pub struct Wanted {
     /// The session.
     pub session: String,
-    /// The public half of its key.
-    pub key: PublicKey,
     /// What the agent is to be.
     pub spec: AgentSpec,
     /// How long it stays after its last session; `None` leaves it to the daemon, which knows of editors.
@@ -72,8 +70,27 @@ pub struct Given {
     pub agent: String,
     /// Where it listens.
     pub endpoint: Endpoint,
+    /// The session's own key; the agent knows its public half.
+    pub key: SecretKey,
     /// Whether it was there already.
     pub warm: bool,
+}
+
+/// What a task needs to make an agent.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    /// The agent's name.
+    pub(crate) agent: String,
+    /// The session that it is made for, as annotations tell it.
+    pub(crate) session: String,
+    /// The keys that it lets in from its start.
+    pub(crate) keys: Vec<PublicKey>,
+    /// How long it waits for sessions before it ends by itself.
+    pub(crate) idle: Duration,
+    /// Where steps are told.
+    pub(crate) steps: Steps,
+    /// Takes back what was made so far.
+    pub(crate) cancel: CancellationToken,
 }
 
 /// One agent.
@@ -83,6 +100,8 @@ pub struct Agent {
     pub(crate) key: String,
     /// What it looks at, for people.
     pub(crate) target: String,
+    /// What it is to be, to make it again; unknown of an agent that was taken over.
+    pub(crate) spec: Option<AgentSpec>,
     /// How long it stays after its last session.
     pub(crate) idle: Duration,
     /// How far it is.
@@ -91,6 +110,8 @@ pub struct Agent {
     pub(crate) sessions: BTreeSet<String>,
     /// Counts the periods without a session.
     pub(crate) period: u64,
+    /// When it was ordered or taken over.
+    pub(crate) since: std::time::Instant,
 }
 
 /// How far an agent is.
@@ -100,8 +121,12 @@ pub(crate) enum Phase {
     Starting {
         /// Takes back what was made so far.
         cancel: CancellationToken,
-        /// Who waits for it; the first one's key it knows from its start.
+        /// Who waits for it.
         waiting: Vec<Wanted>,
+        /// Keys that it knows from its start and that no session has yet.
+        spare: Vec<SecretKey>,
+        /// Sessions that move to it from an agent that was lost.
+        moving: Vec<String>,
     },
     /// It serves.
     Ready(AgentRecord),

@@ -8,6 +8,7 @@ use crate::handlers;
 use crate::rpc::connection::Outbox;
 use crate::session::{HostLink, Planned, Session};
 use crate::state::StateFolder;
+use protocol::auth::SecretKey;
 use protocol::host::HostEvent;
 use protocol::ide::{
     ClientOptions, ConfigVerify, DaemonStatus, DaemonStop, Discovery, ErrorData, Method, SessionAttach,
@@ -108,8 +109,8 @@ pub enum Event {
         agent: String,
         /// The session and the way back.
         wanted: Wanted,
-        /// How it went.
-        result: Result<(), ErrorData>,
+        /// The key that it let in.
+        result: Result<SecretKey, ErrorData>,
     },
     /// An agent had no session for its idle time.
     AgentIdle {
@@ -255,8 +256,8 @@ impl Daemon {
                 }
             }
             Event::Disconnected { client } => {
-                self.clients.remove(&client);
-                self.client_left(client);
+                let state = self.clients.remove(&client);
+                self.client_left(client, state.is_some_and(|state| state.options.editor));
             }
             Event::Call(call) => self.call(*call),
             Event::AgentWanted(wanted) => self.agent_wanted(wanted),

@@ -1,19 +1,26 @@
 //! What happens to an agent between its first session and its end; all of it in the main loop.
 
-use super::{Agent, AgentRecord, AgentSpec, Given, Phase, Place, Wanted, local, process};
+use super::{Agent, AgentRecord, AgentSpec, Given, Order, Phase, Place, Wanted, local, process};
 use crate::cluster;
 use crate::main_loop::{Daemon, Event, EventSender, answer, send};
-use crate::state::StateFolder;
-use protocol::ide::{ErrorData, ErrorKind};
+use crate::session::start::Steps;
+use crate::state::{self, StateFolder};
+use protocol::auth::{PublicKey, SecretKey};
+use protocol::host::{HostCommand, SessionEvent};
+use protocol::ide::{ErrorData, ErrorKind, News};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// Seconds an agent stays after its last session, from a terminal and while an editor is connected.
+/// How long an agent stays after its last session, from a terminal and while an editor is connected.
 const IDLE: Duration = Duration::from_secs(60);
 const IDLE_WITH_EDITOR: Duration = Duration::from_secs(600);
 /// An agent ends by itself a little after the daemon would have removed it.
 const MARGIN: Duration = Duration::from_secs(5);
+/// An agent that lasted no longer than this is not made again.
+const SHORT_LIFE: Duration = Duration::from_secs(2);
+/// Keys made with an agent for the sessions after the first: joining a warm agent then asks nobody.
+const SPARE_KEYS: usize = 12;
 
 impl Daemon {
     /// A session needs an agent: one that is there, one that is being made, or a fresh one.
@@ -22,116 +29,152 @@ impl Daemon {
             return;
         }
         let key = wanted.spec.key();
-        let fits = |agent: &&mut Agent| agent.key == key && !matches!(agent.phase, Phase::Leaving(_));
-        let Some((name, agent)) = self
-            .agents
-            .iter_mut()
-            .find_map(|(name, agent)| Some((name.clone(), agent)).filter(|(_, agent)| fits(agent)))
-        else {
-            self.make_agent(wanted);
-            return;
-        };
-        agent.sessions.insert(wanted.session.clone());
-        match &mut agent.phase {
-            Phase::Starting { waiting, .. } => waiting.push(wanted),
-            Phase::Ready(record) => admit(&self.events, name, record.clone(), wanted),
-            Phase::Leaving(_) => unreachable!("left out above"),
+        let fitting = self.agents.iter().find(|(_, agent)| agent.key == key && agent.takes_more());
+        match fitting.map(|(name, _)| name.clone()) {
+            Some(name) => self.join_agent(&name, wanted),
+            None => self.make_agent_for(wanted),
         }
     }
 
-    fn make_agent(&mut self, wanted: Wanted) {
-        let name = match crate::state::fresh_name() {
-            Ok(name) => name,
+    fn join_agent(&mut self, name: &str, wanted: Wanted) {
+        let Some(agent) = self.agents.get_mut(name) else { return };
+        agent.sessions.insert(wanted.session.clone());
+        match &mut agent.phase {
+            Phase::Starting { waiting, .. } => waiting.push(wanted),
+            Phase::Ready(record) => {
+                let (events, state) = (self.events.clone(), &self.state);
+                give(&events, state, name, record, wanted, Warmth::Warm);
+            }
+            Phase::Leaving(_) => self.make_agent_for(wanted),
+        }
+    }
+
+    fn make_agent_for(&mut self, wanted: Wanted) {
+        let idle = wanted.idle.unwrap_or(if self.has_editor() { IDLE_WITH_EDITOR } else { IDLE });
+        let (spec, steps, session) = (wanted.spec.clone(), wanted.steps.clone(), wanted.session.clone());
+        let prepared = state::fresh_name().and_then(|name| Ok((name, fresh_keys()?)));
+        let (name, spare) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => return answer(wanted.reply, Err(error)),
         };
-        let idle = wanted.idle.unwrap_or(if self.has_editor() { IDLE_WITH_EDITOR } else { IDLE });
-        let (spec, key, steps) = (wanted.spec.clone(), wanted.key, wanted.steps.clone());
+        let keys = spare.iter().map(SecretKey::public).collect();
         let cancel = CancellationToken::new();
+        let order = Order { agent: name.clone(), session, keys, idle: own_idle(idle), steps, cancel };
+        let phase =
+            Phase::Starting { cancel: order.cancel.clone(), waiting: Vec::new(), spare, moving: Vec::new() };
+        self.make_agent(name.clone(), spec, idle, phase, order);
+        self.join_agent(&name, wanted);
+    }
+
+    fn make_agent(&mut self, name: String, spec: AgentSpec, idle: Duration, phase: Phase, order: Order) {
         let agent = Agent {
             key: spec.key(),
             target: spec.target(),
+            spec: Some(spec.clone()),
             idle,
-            sessions: BTreeSet::from([wanted.session.clone()]),
-            phase: Phase::Starting { cancel: cancel.clone(), waiting: vec![wanted] },
+            phase,
+            sessions: BTreeSet::new(),
             period: 0,
+            since: Instant::now(),
         };
         self.agents.insert(name.clone(), agent);
         let (state, events) = (self.state.clone(), self.events.clone());
         tokio::spawn(async move {
-            // The agent must not leave while a session is still on its way to it.
-            let own_idle = (idle + MARGIN).max(Duration::from_secs(15));
             let result = match &spec {
-                AgentSpec::Local(spec) => local::create(&state, &name, spec, key, own_idle, &cancel).await,
-                AgentSpec::Job(spec) => {
-                    cluster::agent::create(&name, spec, key, own_idle, &steps, &cancel).await
-                }
+                AgentSpec::Local(spec) => local::create(&state, spec, &order).await,
+                AgentSpec::Job(spec) => cluster::agent::create(spec, &order).await,
             };
             send(&events, Event::AgentMade { agent: name, result });
         });
     }
 
     pub(crate) fn agent_made(&mut self, name: &str, result: Result<AgentRecord, ErrorData>) {
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        let record = match result {
+        let mut record = match result {
             Ok(record) => record,
-            Err(error) => {
-                let agent = self.agents.remove(name);
-                if let Some(Agent { phase: Phase::Starting { waiting, .. }, .. }) = agent {
-                    for wanted in waiting {
-                        answer(wanted.reply, Err(error.clone()));
-                    }
-                }
-                self.note_end_of_agent(name);
-                return;
-            }
+            Err(error) => return self.agent_not_made(name, &error),
         };
-        if let Err(error) = record.write(&self.state) {
-            tracing::error!(agent = name, %error, "an agent's record cannot be written; it ends by itself when idle");
-        }
+        let Some(agent) = self.agents.get_mut(name) else { return };
+        record.idle_seconds = agent.idle.as_secs();
         tracing::info!(
             agent = name,
             place = record.place_text(),
             target = record.target,
             "an agent is ready"
         );
-        let record = AgentRecord { idle_seconds: agent.idle.as_secs(), ..record };
-        let phase = std::mem::replace(&mut agent.phase, Phase::Ready(record.clone()));
-        let Phase::Starting { waiting, cancel } = phase else { return };
         watch(&self.events, name.to_owned(), &record);
-        for (index, wanted) in waiting.into_iter().enumerate() {
+        let Phase::Starting { waiting, cancel, spare, moving } =
+            std::mem::replace(&mut agent.phase, Phase::Leaving(record.clone()))
+        else {
+            return;
+        };
+        record.spare = spare;
+        write(&self.state, &record);
+        let mut warmth = Warmth::Cold;
+        for wanted in waiting {
             if wanted.reply.is_closed() {
                 agent.sessions.remove(&wanted.session);
-            } else if index == 0 {
-                let given = Given { agent: name.to_owned(), endpoint: record.endpoint.clone(), warm: false };
-                answer(wanted.reply, Ok(given));
             } else {
-                admit(&self.events, name.to_owned(), record.clone(), wanted);
+                give(&self.events, &self.state, name, &mut record, wanted, warmth);
+                warmth = Warmth::Warm;
             }
         }
-        if cancel.is_cancelled() && agent.sessions.is_empty() {
+        let endpoint = record.endpoint.clone();
+        agent.phase = Phase::Ready(record);
+        for session in moving {
+            let Some(session) = self.sessions.get_mut(&session) else { continue };
+            session.record.agent = Some(name.to_owned());
+            if let Err(error) = session.record.write(&self.state) {
+                tracing::error!(%error, "a session's record cannot be written");
+            }
+            if let Some(host) = &session.host {
+                host.command(HostCommand::MoveAgent { endpoint: endpoint.clone() });
+            }
+        }
+        let unused = self.agents.get(name).is_some_and(|agent| agent.sessions.is_empty());
+        if cancel.is_cancelled() && unused {
             self.remove_agent(name);
         } else {
             self.start_idle_time(name);
         }
     }
 
-    pub(crate) fn agent_admitted(&mut self, name: &str, wanted: Wanted, result: Result<(), ErrorData>) {
+    fn agent_not_made(&mut self, name: &str, error: &ErrorData) {
+        let agent = self.agents.remove(name);
+        if let Some(Agent { phase: Phase::Starting { waiting, moving, .. }, .. }) = agent {
+            for wanted in waiting {
+                answer(wanted.reply, Err(error.clone()));
+            }
+            for session in moving {
+                let message = format!("there is no agent any more: {error}");
+                let event = SessionEvent::Warning { code: error.kind.word().to_owned(), message };
+                self.publish(&session, state::now(), News::Happened { happened: event });
+            }
+        }
+        self.note_end_of_agent(name);
+    }
+
+    pub(crate) fn agent_admitted(
+        &mut self,
+        name: &str,
+        wanted: Wanted,
+        result: Result<SecretKey, ErrorData>,
+    ) {
         let record = self.agents.get(name).and_then(|agent| match &agent.phase {
-            Phase::Ready(record) => Some(record.clone()),
+            Phase::Ready(record) => Some(record),
             _ => None,
         });
         match (result, record) {
-            (Ok(()), Some(record)) => {
-                let given = Given { agent: name.to_owned(), endpoint: record.endpoint, warm: true };
-                answer(wanted.reply, Ok(given));
+            (Ok(key), Some(record)) => {
+                let endpoint = record.endpoint.clone();
+                answer(wanted.reply, Ok(Given { agent: name.to_owned(), endpoint, key, warm: true }));
             }
             (result, _) => {
                 // An agent that lets nobody in is as good as gone: it is removed and a fresh one made.
                 if let Err(error) = result {
-                    tracing::warn!(agent = name, %error, "a warm agent let a session not in");
+                    tracing::warn!(agent = name, %error, "a warm agent did not let a session in");
                 }
                 self.remove_agent(name);
-                self.make_agent(wanted);
+                self.make_agent_for(wanted);
             }
         }
     }
@@ -199,41 +242,95 @@ impl Daemon {
         });
     }
 
-    /// An agent of this machine ended by itself, or an agent's pod is gone.
+    /// An agent ended by itself or was ended by somebody. Its sessions get another one where that can be had.
     pub(crate) fn agent_gone(&mut self, name: &str) {
-        let Some(agent) = self.agents.get(name) else { return };
-        if matches!(agent.phase, Phase::Ready(_)) {
-            if agent.sessions.is_empty() {
-                tracing::info!(agent = name, "an agent ended");
-            } else {
-                tracing::warn!(agent = name, sessions = ?agent.sessions, "an agent is lost");
+        let Some(agent) = self.agents.get_mut(name) else { return };
+        if !matches!(agent.phase, Phase::Ready(_)) {
+            return;
+        }
+        let sessions = std::mem::take(&mut agent.sessions);
+        // One that ends right after its start would do so again.
+        let lasted = agent.since.elapsed() > SHORT_LIFE;
+        let (spec, idle) = (agent.spec.clone().filter(|_| lasted), agent.idle);
+        self.remove_agent(name);
+        if sessions.is_empty() {
+            tracing::info!(agent = name, "an agent ended");
+            return;
+        }
+        tracing::warn!(agent = name, ?sessions, "an agent is lost");
+        match spec {
+            Some(spec) => self.replace_agent(spec, idle, sessions),
+            None => {
+                let message = "the agent ended and is not made again";
+                for session in sessions {
+                    let event =
+                        SessionEvent::Warning { code: "agent-lost".to_owned(), message: message.to_owned() };
+                    self.publish(&session, state::now(), News::Happened { happened: event });
+                }
             }
-            self.remove_agent(name);
+        }
+    }
+
+    fn replace_agent(&mut self, spec: AgentSpec, idle: Duration, sessions: BTreeSet<String>) {
+        let public_key = |session: &String| -> Option<PublicKey> {
+            self.sessions.get(session)?.record.public_key.parse().ok()
+        };
+        let mut keys: Vec<PublicKey> = sessions.iter().filter_map(public_key).collect();
+        let (name, spare) = match state::fresh_name().and_then(|name| Ok((name, fresh_keys()?))) {
+            Ok(prepared) => prepared,
+            Err(error) => return tracing::error!(%error, "a lost agent cannot be made again"),
+        };
+        keys.extend(spare.iter().map(SecretKey::public));
+        let cancel = CancellationToken::new();
+        let moving: Vec<String> = sessions.iter().cloned().collect();
+        let order = Order {
+            agent: name.clone(),
+            session: moving.join("-"),
+            keys,
+            idle: own_idle(idle),
+            steps: Steps::to_nobody(),
+            cancel: cancel.clone(),
+        };
+        let phase = Phase::Starting { cancel, waiting: Vec::new(), spare, moving };
+        self.make_agent(name.clone(), spec, idle, phase, order);
+        if let Some(agent) = self.agents.get_mut(&name) {
+            agent.sessions = sessions;
         }
     }
 
     pub(crate) fn agent_removed(&mut self, name: &str, result: Result<(), ErrorData>) {
-        if let Err(error) = result {
-            tracing::error!(agent = name, kind = error.kind.word(), "an agent could not be removed: {error}");
-        } else {
-            tracing::info!(agent = name, "an agent is removed");
+        match result {
+            Ok(()) => tracing::info!(agent = name, "an agent is removed"),
+            Err(error) => {
+                tracing::error!(
+                    agent = name,
+                    kind = error.kind.word(),
+                    "an agent cannot be removed: {error}"
+                );
+            }
         }
         self.agents.remove(name);
         self.note_end_of_agent(name);
     }
 
-    /// A session host has lost its agent. While the agent lives the host finds it again by itself; else the sessions
-    /// that held it learn that there is none, and why.
+    /// A session host has lost its agent. While the agent lives the host finds it again by itself.
     pub(crate) fn agent_lost_by(&mut self, session: &str) {
-        let Some(agent) = self.sessions.get(session).and_then(|session| session.record.agent.clone()) else {
+        let Some(name) = self.sessions.get(session).and_then(|session| session.record.agent.clone()) else {
             return;
         };
-        let Some(Agent { phase: Phase::Ready(record), .. }) = self.agents.get(&agent) else { return };
-        if let Place::Process { pid, start_time, .. } = record.place
-            && !process::lives(pid, start_time)
-        {
-            self.agent_gone(&agent);
-        }
+        let Some(Agent { phase: Phase::Ready(record), .. }) = self.agents.get(&name) else { return };
+        let (record, events) = (record.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let is_gone = match &record.place {
+                Place::Process { pid, start_time, .. } => !process::lives(*pid, *start_time),
+                Place::Job { namespace, pod, .. } => {
+                    cluster::agent::is_gone(&record.endpoint, namespace, pod).await
+                }
+            };
+            if is_gone {
+                send(&events, Event::AgentGone { agent: name });
+            }
+        });
     }
 
     pub(crate) fn adopt_agents(&mut self) {
@@ -251,23 +348,88 @@ impl Daemon {
             let agent = Agent {
                 key: record.key.clone(),
                 target: record.target.clone(),
+                spec: None,
                 idle: Duration::from_secs(record.idle_seconds),
                 sessions: BTreeSet::new(),
                 phase: Phase::Ready(record),
                 period: 0,
+                since: Instant::now(),
             };
             self.agents.insert(name, agent);
         }
     }
 }
 
-fn admit(events: &EventSender, agent: String, record: AgentRecord, wanted: Wanted) {
-    let events = events.clone();
+impl Agent {
+    /// Whether one more session could join.
+    fn takes_more(&self) -> bool {
+        match &self.phase {
+            Phase::Starting { waiting, spare, cancel, .. } => {
+                waiting.len() < spare.len() && !cancel.is_cancelled()
+            }
+            Phase::Ready(record) => !record.spare.is_empty() || matches!(record.place, Place::Process { .. }),
+            Phase::Leaving(_) => false,
+        }
+    }
+}
+
+/// Whether a session joins an agent that was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Warmth {
+    Cold,
+    Warm,
+}
+
+fn fresh_keys() -> Result<Vec<SecretKey>, ErrorData> {
+    let mut keys = Vec::with_capacity(SPARE_KEYS);
+    for _ in 0..SPARE_KEYS {
+        keys.push(fresh_key()?);
+    }
+    Ok(keys)
+}
+
+fn fresh_key() -> Result<SecretKey, ErrorData> {
+    let mut bytes = [0; 32];
+    state::fill_random(&mut bytes)?;
+    Ok(SecretKey::from_random(bytes))
+}
+
+/// The agent must not leave while a session is still on its way to it, nor before the daemon's own time.
+fn own_idle(idle: Duration) -> Duration {
+    (idle + MARGIN).max(Duration::from_secs(15))
+}
+
+fn write(state: &StateFolder, record: &AgentRecord) {
+    if let Err(error) = record.write(state) {
+        let agent = &record.agent;
+        tracing::error!(agent, %error, "an agent's record cannot be written; it ends by itself when idle");
+    }
+}
+
+/// Gives a session one of the agent's spare keys, or has the agent admit a fresh one.
+fn give(
+    events: &EventSender,
+    state: &StateFolder,
+    name: &str,
+    record: &mut AgentRecord,
+    wanted: Wanted,
+    warmth: Warmth,
+) {
+    if let Some(key) = record.spare.pop() {
+        // Written first: a daemon that takes over must not give the same key to another session.
+        write(state, record);
+        let warm = warmth == Warmth::Warm;
+        let given = Given { agent: name.to_owned(), endpoint: record.endpoint.clone(), key, warm };
+        return answer(wanted.reply, Ok(given));
+    }
+    let (events, agent, place) = (events.clone(), name.to_owned(), record.place.clone());
     tokio::spawn(async move {
-        let result = match &record.place {
-            Place::Process { admin, .. } => local::admit(admin, wanted.key).await,
-            Place::Job { namespace, pod, .. } => {
-                cluster::agent::admit(&record.endpoint, namespace, pod, wanted.key).await
+        let result = match (fresh_key(), place) {
+            (Err(error), _) => Err(error),
+            (Ok(key), Place::Process { admin, .. }) => local::admit(&admin, key.public()).await.map(|()| key),
+            (Ok(_), Place::Job { .. }) => {
+                let help = "start it again: another agent is made for it";
+                Err(ErrorData::new(ErrorKind::TargetBusy, "the agent has no key left for a session", help))
             }
         };
         send(&events, Event::AgentAdmitted { agent, wanted, result });
@@ -295,7 +457,7 @@ async fn remove(state: &StateFolder, record: &AgentRecord) -> Result<(), ErrorDa
         }
         Place::Job { namespace, name, uid, .. } => {
             cluster::agent::remove(&record.endpoint, namespace, name, uid).await?;
-            crate::state::remove(&state.agent(&record.agent, "json")).map_err(|error| {
+            state::remove(&state.agent(&record.agent, "json")).map_err(|error| {
                 ErrorData::new(
                     ErrorKind::Internal,
                     "an agent's record cannot be removed",

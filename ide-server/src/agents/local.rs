@@ -1,7 +1,7 @@
 //! An agent on this machine, inside the namespaces of one process: the "pod" of a local target.
 
-use super::process;
 use super::record::{AgentRecord, Place};
+use super::{Order, process};
 use crate::embedded;
 use crate::state::{self, StateFolder};
 use protocol::auth::PublicKey;
@@ -13,7 +13,6 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use tokio_util::sync::CancellationToken;
 
 /// How long an agent of this machine may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,14 +36,8 @@ impl LocalSpec {
 }
 
 /// Starts an agent and waits until it listens. On failure, or when `cancel` comes, nothing of it is left.
-pub async fn create(
-    state: &StateFolder,
-    agent: &str,
-    spec: &LocalSpec,
-    key: PublicKey,
-    idle: Duration,
-    cancel: &CancellationToken,
-) -> Result<AgentRecord, ErrorData> {
+pub(crate) async fn create(state: &StateFolder, spec: &LocalSpec, order: &Order) -> Result<AgentRecord, ErrorData> {
+    let Order { agent, keys, idle, cancel, .. } = order;
     let program = embedded::agent()?;
     let socket = state.agent(agent, "sock");
     let admin = state.agent(agent, "admin");
@@ -57,7 +50,7 @@ pub async fn create(
         .arg("serve")
         .arg("--listen")
         .arg(format!("unix:{}", socket.display()))
-        .args(["--admit", &key.to_string()])
+        .args(keys.iter().flat_map(|key| ["--admit".to_owned(), key.to_string()]))
         .arg("--admin")
         .arg(&admin)
         .args(["--target", &format!("pid:{}", spec.pid)])
@@ -87,8 +80,9 @@ pub async fn create(
             // The kernel needs a parent that waits, for as long as we are the parent.
             tokio::spawn(async move { child.wait().await });
             Ok(AgentRecord {
-                agent: agent.to_owned(),
+                agent: agent.clone(),
                 key: spec.key(),
+                spare: Vec::new(),
                 target: format!("process/{}", spec.pid),
                 endpoint: Endpoint::Unix { path: socket.display().to_string() },
                 idle_seconds: idle.as_secs(),

@@ -1,12 +1,13 @@
 //! What is written of an agent, so that the next daemon finds and removes it.
 
 use crate::state::{self, StateFolder};
+use protocol::auth::SecretKey;
 use protocol::host::Endpoint;
 use serde::{Deserialize, Serialize};
 use std::io;
 
-/// `agents/<agent>.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// `agents/<agent>.json`, for the user's eyes only.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AgentRecord {
     /// Its name.
     pub agent: String,
@@ -20,6 +21,9 @@ pub struct AgentRecord {
     pub idle_seconds: u64,
     /// What it is, to be removed.
     pub place: Place,
+    /// Keys that it knows from its start and that no session has yet: the next sessions join without asking it.
+    #[serde(default)]
+    pub spare: Vec<SecretKey>,
 }
 
 /// What an agent is.

@@ -1,50 +1,222 @@
-//! An agent as a Job beside the target's pod.
+//! An agent as a Job on the target's node: made, watched until it listens, removed.
 
-use crate::agents::AgentRecord;
-use crate::session::start::Steps;
-use protocol::auth::PublicKey;
+mod watch;
+
+use super::access::{self, explain, forbidden};
+use super::job::{self, CONTROL_PORT};
+use crate::agents::{AgentRecord, Order, Place};
+use config_schema::AgentConfig;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use protocol::host::Endpoint;
 use protocol::ide::{ErrorData, ErrorKind};
-use std::time::Duration;
-use tokio_util::sync::CancellationToken;
+use session_host::agent_link::ClusterAccess;
 
 /// What the agent's Job is to be.
-#[derive(Clone, Debug)]
-pub struct JobSpec {}
+#[derive(Clone)]
+pub struct JobSpec {
+    /// The way into the cluster.
+    pub access: ClusterAccess,
+    /// The API server.
+    pub server: String,
+    /// The agent's namespace.
+    pub namespace: String,
+    /// The pod that it looks at; none for a targetless session.
+    pub target: Option<TargetPod>,
+    /// The target as the config names it.
+    pub path: String,
+    /// The agent's settings.
+    pub agent: AgentConfig,
+    /// Whether ports are to be taken over.
+    pub incoming: bool,
+}
+
+/// The pod that an agent looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetPod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Its uid.
+    pub uid: String,
+    /// Its node.
+    pub node: String,
+    /// The container's id at the runtime.
+    pub container_id: String,
+}
+
+impl std::fmt::Debug for JobSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without the client's environment: it may hold credentials.
+        f.debug_struct("JobSpec").field("namespace", &self.namespace).field("target", &self.target).finish()
+    }
+}
 
 impl JobSpec {
     /// Equal for sessions that can share an agent.
     pub fn key(&self) -> String {
-        String::new()
+        let target = match &self.target {
+            Some(target) => format!("{}/{}", target.uid, target.container_id),
+            None => "targetless".to_owned(),
+        };
+        let settings = serde_json::to_string(&self.agent).unwrap_or_default();
+        let user = self.access.context.as_deref().unwrap_or_default();
+        format!("job:{}:{user}:{}:{target}:{}:{settings}", self.server, self.namespace, self.incoming)
     }
+
     /// The target, for people.
     pub fn target_text(&self) -> String {
-        String::new()
+        match &self.target {
+            Some(target) => format!("{} (pod {}/{})", self.path, target.namespace, target.pod),
+            None => self.path.clone(),
+        }
+    }
+
+    fn endpoint(&self, pod: &str) -> Endpoint {
+        let way = &self.access;
+        Endpoint::PortForward {
+            kubeconfig: way.kubeconfig.clone(),
+            context: way.context.clone(),
+            accept_invalid_certificates: way.accept_invalid_certificates,
+            env: way.env.clone(),
+            namespace: self.namespace.clone(),
+            pod: pod.to_owned(),
+            port: CONTROL_PORT,
+        }
     }
 }
 
-fn not_yet() -> ErrorData {
-    ErrorData::new(ErrorKind::Unsupported, "this build reaches no cluster yet", "use process/PID")
+/// Creates the Job and waits until the agent listens. On failure, or when it is not wanted any more, the Job is
+/// removed again.
+pub(crate) async fn create(spec: &JobSpec, order: &Order) -> Result<AgentRecord, ErrorData> {
+    let client = access::client(&spec.access).await?;
+    let jobs: Api<Job> = Api::namespaced(client.clone(), &spec.namespace);
+    let wanted = job::build(spec, order).map_err(|error| {
+        ErrorData::new(
+            ErrorKind::ConfigInvalid,
+            "the agent's Job cannot be written from these settings",
+            "check the settings under `agent`",
+        )
+        .caused_by(&error)
+    })?;
+    let name = job::name(&order.agent);
+    order.steps.report(format!("creating job {name} in namespace {}", spec.namespace));
+    let made = match jobs.create(&PostParams::default(), &wanted).await {
+        Ok(made) => made,
+        // A request that broke off may have been obeyed all the same.
+        Err(error) => {
+            if !matches!(error, kube::Error::Api(_)) {
+                delete(&jobs, &name, None).await?;
+            }
+            return Err(create_error(&error, spec));
+        }
+    };
+    let uid = made.metadata.uid.unwrap_or_default();
+    let waiting = watch::until_it_listens(&client, spec, &name, &uid, &order.steps);
+    let outcome = tokio::select! {
+        outcome = waiting => outcome,
+        () = tokio::time::sleep(spec.agent.startup_timeout()) => Err(too_slow(spec, &name)),
+        () = order.cancel.cancelled() => {
+            Err(ErrorData::new(ErrorKind::Cancelled, "the agent was not wanted any more", "start it again"))
+        }
+    };
+    match outcome {
+        Ok(pod) => Ok(AgentRecord {
+            agent: order.agent.clone(),
+            key: spec.key(),
+            target: spec.target_text(),
+            endpoint: spec.endpoint(&pod),
+            idle_seconds: order.idle.as_secs(),
+            place: Place::Job { namespace: spec.namespace.clone(), name, uid, pod },
+            spare: Vec::new(),
+        }),
+        Err(error) => {
+            if let Err(left) = delete(&jobs, &name, Some(&uid)).await {
+                tracing::error!(job = name, "the Job of a failed agent cannot be removed: {left}");
+            }
+            Err(error)
+        }
+    }
 }
 
-/// Creates the Job.
-pub async fn create(
-    _agent: &str,
-    _spec: &JobSpec,
-    _key: PublicKey,
-    _idle: Duration,
-    _steps: &Steps,
-    _cancel: &CancellationToken,
-) -> Result<AgentRecord, ErrorData> {
-    Err(not_yet())
+fn create_error(error: &kube::Error, spec: &JobSpec) -> ErrorData {
+    let namespace = &spec.namespace;
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            forbidden(&status.message, "create the agent's Job")
+        }
+        kube::Error::Api(status) if status.code == 404 => ErrorData::new(
+            ErrorKind::TargetNotFound,
+            format!("there is no namespace {namespace} for the agent"),
+            "name another by agent.namespace or -a",
+        ),
+        kube::Error::Api(status) if status.code == 422 || status.code == 400 => ErrorData::new(
+            ErrorKind::ConfigInvalid,
+            format!("the API server does not accept the agent's Job: {}", status.message),
+            "check the settings under `agent`",
+        ),
+        error => explain(error, &access::Doing::new("create the agent's Job", &spec.server)),
+    }
 }
 
-/// Lets one more session in.
-pub async fn admit(_: &Endpoint, _: &str, _: &str, _: PublicKey) -> Result<(), ErrorData> {
-    Err(not_yet())
+fn too_slow(spec: &JobSpec, name: &str) -> ErrorData {
+    let seconds = spec.agent.startup_timeout().as_secs();
+    let namespace = &spec.namespace;
+    ErrorData::new(
+        ErrorKind::AgentFailed,
+        format!("the agent's job {name} in namespace {namespace} was not ready within {seconds} s"),
+        "see the events of the namespace, or set agent.startup_timeout higher",
+    )
+    .fact("phase", "ready")
+    .retryable()
 }
 
-/// Removes the Job.
-pub async fn remove(_: &Endpoint, _: &str, _: &str, _: &str) -> Result<(), ErrorData> {
-    Err(not_yet())
+/// Removes an agent's Job with its pod; one that is gone is fine.
+pub async fn remove(endpoint: &Endpoint, namespace: &str, name: &str, uid: &str) -> Result<(), ErrorData> {
+    let Some(client) = client_of(endpoint).await? else { return Ok(()) };
+    delete(&Api::namespaced(client, namespace), name, Some(uid)).await
+}
+
+async fn delete(jobs: &Api<Job>, name: &str, uid: Option<&str>) -> Result<(), ErrorData> {
+    let preconditions =
+        uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() });
+    let params = DeleteParams { preconditions, ..DeleteParams::background() };
+    match jobs.delete(name, &params).await {
+        Ok(_) => Ok(()),
+        // Gone, or another Job of that name.
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(error) => {
+            Err(explain(&error, &access::Doing::new("delete the agent's Job", "the cluster"))
+                .fact("job", name))
+        }
+    }
+}
+
+/// Whether an agent's pod has ended, so that no link to it can stand again. Not to know counts as no.
+pub async fn is_gone(endpoint: &Endpoint, namespace: &str, pod: &str) -> bool {
+    let Ok(Some(client)) = client_of(endpoint).await else { return false };
+    match Api::<Pod>::namespaced(client, namespace).get_opt(pod).await {
+        Ok(Some(pod)) => {
+            let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
+            pod.metadata.deletion_timestamp.is_some() || phase == "Succeeded" || phase == "Failed"
+        }
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+async fn client_of(endpoint: &Endpoint) -> Result<Option<Client>, ErrorData> {
+    let Endpoint::PortForward { kubeconfig, context, accept_invalid_certificates, env, .. } = endpoint else {
+        return Ok(None);
+    };
+    let way = ClusterAccess {
+        kubeconfig: kubeconfig.clone(),
+        context: context.clone(),
+        accept_invalid_certificates: *accept_invalid_certificates,
+        env: env.clone(),
+    };
+    access::client(&way).await.map(Some)
 }

@@ -7,9 +7,11 @@ use protocol::host::{AgentState, HostCommand, HostEvent, SessionEvent};
 use protocol::ide::{ErrorData, EventParams, News, SessionNews, SessionState};
 use std::time::Duration;
 
-/// How long a session waits for its host when the connection that it belongs to is gone. The command line holds its
-/// connection until its host has come; an editor that reloads starts the host within this time or not at all.
+/// How long a session waits for its host when the connection that it belongs to is gone: an editor that reloads starts
+/// the host within this time or not at all.
 const LEASE: Duration = Duration::from_secs(5);
+/// The command line holds its connection until its program has ended; what is still there then answers at once.
+const LEASE_WITHOUT_EDITOR: Duration = Duration::from_millis(300);
 /// How long a session waits for its host at all.
 const LONGEST_LEASE: Duration = Duration::from_secs(120);
 
@@ -92,17 +94,18 @@ impl Daemon {
     }
 
     /// The connection that a session belongs to is gone: without a host it has little time left.
-    pub(crate) fn client_left(&mut self, client: ClientId) {
-        for session in self.sessions.values_mut() {
+    pub(crate) fn client_left(&mut self, client: ClientId, is_editor: bool) {
+        let mut orphans = Vec::new();
+        for (name, session) in &mut self.sessions {
             session.followers.remove(&client);
             if session.owner == Some(client) {
                 session.owner = None;
+                orphans.push(name.clone());
             }
         }
-        for session in
-            self.sessions.values().filter(|session| session.owner.is_none() && session.host.is_none())
-        {
-            self.lease(session, LEASE);
+        let lease = if is_editor { LEASE } else { LEASE_WITHOUT_EDITOR };
+        for session in orphans.iter().filter_map(|name| self.sessions.get(name)) {
+            self.lease(session, lease);
         }
     }
 

@@ -7,9 +7,8 @@ use crate::config::{self, Resolved};
 use crate::embedded;
 use crate::main_loop::{Answer, Ask, Event, EventSender, answer, send};
 use crate::rpc::connection::Outbox;
-use crate::state::{self, StateFolder};
+use crate::state::StateFolder;
 use crate::target::{self, Chosen};
-use protocol::auth::SecretKey;
 use protocol::host::Ticket;
 use protocol::ide::{ErrorData, ErrorKind, SessionStart, StartParams, Started, WorkProgress};
 use std::os::unix::fs::DirBuilderExt;
@@ -47,6 +46,11 @@ impl Steps {
     /// Steps under a request's `workDoneToken`; without one they are told to nobody.
     pub fn new(outbox: Outbox, token: Option<serde_json::Value>) -> Self {
         Self { to: token.map(|token| (outbox, token)) }
+    }
+
+    /// Steps that nobody asked for.
+    pub fn to_nobody() -> Self {
+        Self { to: None }
     }
 
     /// Tells one step.
@@ -107,11 +111,8 @@ async fn prepare(
     let chosen = target::choose(&resolved, steps).await?;
     let layer = embedded::layer()?;
 
-    let mut bytes = [0; 32];
-    state::fill_random(&mut bytes)?;
-    let key = SecretKey::from_random(bytes);
     steps.report(format!("preparing the agent for {}", chosen.summary.path));
-    let given = agent_for(events, &record, &resolved, &chosen, &key, steps).await?;
+    let given = agent_for(events, &record, &resolved, &chosen, steps).await?;
 
     let folder = state.session(&record.session);
     std::fs::DirBuilder::new()
@@ -119,7 +120,7 @@ async fn prepare(
         .create(&folder)
         .map_err(|error| internal("the session's folder cannot be made").caused_by(&error))?;
     record.target = chosen.summary.clone();
-    record.public_key = key.public().to_string();
+    record.public_key = given.key.public().to_string();
     record.agent = Some(given.agent);
 
     let mut notices = resolved.notices.clone();
@@ -130,7 +131,7 @@ async fn prepare(
         session: record.session.clone(),
         folder: folder.display().to_string(),
         endpoint: given.endpoint,
-        key,
+        key: given.key,
         target: chosen.summary.clone(),
         env: plan::env(&resolved, &chosen)?,
         files: plan::files(&resolved, &chosen),
@@ -158,13 +159,11 @@ async fn agent_for(
     record: &SessionRecord,
     resolved: &Resolved,
     chosen: &Chosen,
-    key: &SecretKey,
     steps: &Steps,
 ) -> Result<Given, ErrorData> {
     let (reply, given) = oneshot::channel();
     let wanted = Wanted {
         session: record.session.clone(),
-        key: key.public(),
         spec: chosen.agent.clone(),
         idle: resolved.config.agent().idle.map(std::time::Duration::from_secs),
         steps: steps.clone(),

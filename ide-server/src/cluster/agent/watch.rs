@@ -1,0 +1,195 @@
+//! From a created Job to an agent that answers, or to the reason why it never will.
+//!
+//! The API says Running well after the agent listens, so the port-forward is tried from the moment the pod is bound
+//! to a node. What speaks against it is looked for at the same time: in the pod's status, and, as long as there is no
+//! pod, in the Job's events.
+
+use super::JobSpec;
+use crate::cluster::access::{Doing, explain, forbidden};
+use crate::cluster::job::CONTROL_PORT;
+use crate::session::start::Steps;
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::Client;
+use kube::api::{Api, ListParams, LogParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use protocol::ide::{ErrorData, ErrorKind};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+
+/// Between two tries to reach the agent, and between two looks at a Job's events.
+const TRY: Duration = Duration::from_millis(40);
+const LOOK: Duration = Duration::from_millis(250);
+/// How long one try may take: a port-forward to a container that is being made hangs.
+const ONE_TRY: Duration = Duration::from_secs(3);
+
+/// Waits for the agent and gives its pod's name.
+pub(super) async fn until_it_listens(
+    client: &Client,
+    spec: &JobSpec,
+    job: &str,
+    uid: &str,
+    steps: &Steps,
+) -> Result<String, ErrorData> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &spec.namespace);
+    let selector = watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let mut seen = watcher(pods.clone(), selector).applied_objects().boxed();
+    let no_pod = no_pod_made(client, spec, uid);
+    tokio::pin!(no_pod);
+    let mut bound: Option<String> = None;
+    loop {
+        let reached = async {
+            match &bound {
+                Some(pod) => answers(&pods, pod).await,
+                None => std::future::pending().await,
+            }
+        };
+        let pod = tokio::select! {
+            pod = seen.try_next() => match pod {
+                Ok(Some(pod)) => pod,
+                Ok(None) => return Err(ended("the API server ended the watch on its pod", "try again")),
+                Err(watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) => {
+                    return Err(explain(&error, &Doing::new("watch the agent's pod", &spec.server)));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the watch on an agent's pod is made again");
+                    continue;
+                }
+            },
+            () = reached => return Ok(bound.unwrap_or_default()),
+            error = &mut no_pod, if bound.is_none() => return Err(error),
+        };
+        if let Some(error) = refusal(&pods, &pod, spec).await {
+            return Err(error);
+        }
+        let name = pod.metadata.name.unwrap_or_default();
+        let node = pod.spec.and_then(|spec| spec.node_name);
+        if let Some(node) = node.filter(|_| bound.is_none()) {
+            steps.report(format!("starting the agent on node {node}"));
+            bound = Some(name);
+        }
+    }
+}
+
+/// Returns once the agent behind the pod's port has spoken: it speaks first.
+async fn answers(pods: &Api<Pod>, pod: &str) {
+    loop {
+        if let Ok(Ok(true)) = tokio::time::timeout(ONE_TRY, speaks(pods, pod)).await {
+            return;
+        }
+        tokio::time::sleep(TRY).await;
+    }
+}
+
+async fn speaks(pods: &Api<Pod>, pod: &str) -> Result<bool, kube::Error> {
+    let mut forward = pods.portforward(pod, &[CONTROL_PORT]).await?;
+    let Some(mut stream) = forward.take_stream(CONTROL_PORT) else { return Ok(false) };
+    let mut byte = [0];
+    Ok(matches!(stream.read(&mut byte).await, Ok(1)))
+}
+
+/// Watches a Job that makes no pod, for the reason: it stands in an event alone.
+async fn no_pod_made(client: &Client, spec: &JobSpec, uid: &str) -> ErrorData {
+    let events: Api<Event> = Api::namespaced(client.clone(), &spec.namespace);
+    let params = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let listed = match events.list(&params).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::debug!(%error, "the events of the agent's Job cannot be read");
+                std::future::pending().await
+            }
+        };
+        let failed = listed.items.iter().find(|event| event.reason.as_deref() == Some("FailedCreate"));
+        if let Some(message) = failed.and_then(|event| event.message.as_deref()) {
+            return forbidden(message.trim_start_matches("Error creating: "), "create the agent's pod")
+                .fact("phase", "admission");
+        }
+    }
+}
+
+/// Why this pod will never serve, if that can be seen.
+async fn refusal(pods: &Api<Pod>, pod: &Pod, spec: &JobSpec) -> Option<ErrorData> {
+    let status = pod.status.as_ref()?;
+    let unscheduled = status.conditions.iter().flatten().find(|condition| {
+        condition.type_ == "PodScheduled" && condition.reason.as_deref() == Some("Unschedulable")
+    });
+    if let Some(condition) = unscheduled {
+        let why = condition.message.as_deref().unwrap_or("no reason given");
+        let node = spec.target.as_ref().map_or("any node", |target| target.node.as_str());
+        return Some(
+            ended(
+                &format!("it cannot be scheduled on {node}: {why}"),
+                "make room on the node, or adjust agent.resources, agent.tolerations or agent.priority_class",
+            )
+            .fact("phase", "schedule")
+            .fact("node", node),
+        );
+    }
+    for container in status.container_statuses.iter().flatten() {
+        let Some(state) = &container.state else { continue };
+        if let Some(waiting) = &state.waiting {
+            let reason = waiting.reason.as_deref().unwrap_or_default();
+            let message = waiting.message.as_deref().unwrap_or_default();
+            if let Some(help) = waiting_help(reason) {
+                let text = format!("{reason} for image {}: {message}", container.image);
+                return Some(ended(&text, help).fact("phase", "image").fact("reason", reason));
+            }
+        }
+        if let Some(end) = &state.terminated {
+            let told = last_words(pods, pod).await;
+            let told = if told.is_empty() { end.message.clone().unwrap_or_default() } else { told };
+            let text = format!("it ended with status {}: {told}", end.exit_code);
+            let help = if told.contains("exec format error") {
+                "the image is for another architecture than the node: name one by agent.image that fits"
+            } else {
+                "see the agent's own words"
+            };
+            return Some(
+                ended(&text, help).fact("phase", "start").fact("exitCode", end.exit_code.to_string()),
+            );
+        }
+    }
+    (status.phase.as_deref() == Some("Failed")).then(|| {
+        let why = status.message.as_deref().or(status.reason.as_deref()).unwrap_or("no reason given");
+        ended(&format!("the node refused it: {why}"), "see the node's events").fact("phase", "node")
+    })
+}
+
+/// What to do about a container that waits for a reason that does not pass by itself.
+fn waiting_help(reason: &str) -> Option<&'static str> {
+    match reason {
+        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" => {
+            Some("check agent.image and agent.image_pull_secrets, and that the node reaches the registry")
+        }
+        "ErrImageNeverPull" => {
+            Some("put the image on the node, or set agent.image_pull_policy to IfNotPresent")
+        }
+        "InvalidImageName" => Some("correct agent.image"),
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "StartError" => {
+            Some("see the message; it is of the node's container runtime")
+        }
+        _ => None,
+    }
+}
+
+async fn last_words(pods: &Api<Pod>, pod: &Pod) -> String {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let params = LogParams { tail_lines: Some(5), ..LogParams::default() };
+    match pods.logs(name, &params).await {
+        Ok(log) => {
+            let lines: Vec<&str> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+            let error = lines.iter().rev().find_map(|line| line.strip_prefix("error: "));
+            error.or(lines.last().copied()).unwrap_or_default().to_owned()
+        }
+        Err(error) => {
+            tracing::debug!(%error, "the log of an agent cannot be read");
+            String::new()
+        }
+    }
+}
+
+fn ended(message: &str, help: &str) -> ErrorData {
+    ErrorData::new(ErrorKind::AgentFailed, format!("the agent did not start: {message}"), help)
+}

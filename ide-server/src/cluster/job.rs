@@ -1,0 +1,199 @@
+//! The agent's Job as Kubernetes reads it.
+
+use super::agent::JobSpec;
+use crate::agents::{Order, local::log_level};
+use crate::session::start::{host_name, user_name};
+use config_schema::Capability;
+use k8s_openapi::api::batch::v1::Job;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// The label by which a company allows, refuses and audits what we make.
+pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Its value.
+pub(super) const US: &str = "mirrord-ide";
+/// The agent's control port, on the loopback of its own pod.
+pub(super) const CONTROL_PORT: u16 = 46411;
+
+/// Capabilities without which `environ` and the mount namespace of the target are closed.
+const CAPABILITIES: &[&str] = &["SYS_ADMIN", "SYS_PTRACE", "SYS_CHROOT", "DAC_READ_SEARCH"];
+
+/// The name of an agent's Job.
+pub(super) fn name(agent: &str) -> String {
+    format!("mirrord-ide-{agent}")
+}
+
+/// The Job for an order.
+pub(super) fn build(spec: &JobSpec, order: &Order) -> Result<Job, serde_json::Error> {
+    let agent = &spec.agent;
+    let name = name(&order.agent);
+    let mut labels = BTreeMap::from([
+        (MANAGED_BY.to_owned(), US.to_owned()),
+        ("app.kubernetes.io/name".to_owned(), "mirrord-ide-agent".to_owned()),
+    ]);
+    let mut annotations = BTreeMap::from([
+        ("mirrord-ide/user".to_owned(), user_name()),
+        ("mirrord-ide/host".to_owned(), host_name()),
+        ("mirrord-ide/session".to_owned(), order.session.clone()),
+        ("mirrord-ide/version".to_owned(), protocol::VERSION.to_owned()),
+        ("mirrord-ide/target".to_owned(), spec.target_text()),
+    ]);
+    if agent.disable_mesh_sidecar_injection.unwrap_or(true) {
+        labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
+        labels.insert("kuma.io/sidecar-injection".to_owned(), "disabled".to_owned());
+        annotations.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
+        annotations.insert("linkerd.io/inject".to_owned(), "disabled".to_owned());
+    }
+    labels.extend(agent.labels.clone().unwrap_or_default());
+    annotations.extend(agent.annotations.clone().unwrap_or_default());
+
+    let mut metadata = json!({
+        "name": name, "namespace": spec.namespace, "labels": labels, "annotations": annotations,
+    });
+    if let Some(target) = spec.target.as_ref().filter(|target| target.namespace == spec.namespace) {
+        // So it goes with the pod, whatever becomes of us. An owner must be of the same namespace.
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": "v1", "kind": "Pod", "name": target.pod, "uid": target.uid,
+            "controller": false, "blockOwnerDeletion": false,
+        }]);
+    }
+    serde_json::from_value(json!({
+        "metadata": metadata,
+        "spec": {
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": agent.ttl.unwrap_or(1),
+            "template": {
+                "metadata": { "labels": labels, "annotations": annotations },
+                "spec": pod_spec(spec, order),
+            },
+        },
+    }))
+}
+
+fn pod_spec(spec: &JobSpec, order: &Order) -> Value {
+    let agent = &spec.agent;
+    let mut pod = json!({
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": 5,
+        "containers": [container(spec, order)],
+    });
+    let secrets: Vec<Value> = agent.image_pull_secrets().map(|name| json!({ "name": name })).collect();
+    if !secrets.is_empty() {
+        pod["imagePullSecrets"] = secrets.into();
+    }
+    if let Some(account) = &agent.service_account {
+        pod["serviceAccountName"] = json!(account);
+    }
+    if let Some(class) = &agent.priority_class {
+        pod["priorityClassName"] = json!(class);
+    }
+    match &spec.target {
+        Some(target) => {
+            pod["hostPID"] = json!(true);
+            // By affinity, not by nodeName: so the scheduler looks at the node, and its reason is the error.
+            pod["affinity"] = json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{
+                    "matchFields": [{ "key": "metadata.name", "operator": "In", "values": [target.node] }],
+                }],
+            }}});
+            pod["tolerations"] = match &agent.tolerations {
+                Some(tolerations) => json!(tolerations),
+                None => json!([{ "operator": "Exists" }]),
+            };
+        }
+        None => {
+            if let Some(selector) = &agent.node_selector {
+                pod["nodeSelector"] = json!(selector);
+            }
+            if let Some(tolerations) = &agent.tolerations {
+                pod["tolerations"] = json!(tolerations);
+            }
+        }
+    }
+    pod
+}
+
+fn container(spec: &JobSpec, order: &Order) -> Value {
+    let agent = &spec.agent;
+    let target = match &spec.target {
+        Some(target) => format!("container-id:{}", target.container_id),
+        None => "none".to_owned(),
+    };
+    let mut args = vec![
+        "serve".to_owned(),
+        "--listen".to_owned(),
+        format!("tcp:127.0.0.1:{CONTROL_PORT}"),
+        "--target".to_owned(),
+        target,
+        "--idle-seconds".to_owned(),
+        order.idle.as_secs().max(1).to_string(),
+        "--log".to_owned(),
+        log_level(agent.log_level()).to_owned(),
+    ];
+    args.extend(order.keys.iter().flat_map(|key| ["--admit".to_owned(), key.to_string()]));
+    let quantities = |name: &str, defaults: &[(&str, &str)]| -> Value {
+        let resources = agent.resources.as_ref();
+        let given = match name {
+            "limits" => resources.and_then(|resources| resources.limits.as_ref()),
+            _ => resources.and_then(|resources| resources.requests.as_ref()),
+        };
+        match given {
+            Some(given) => json!(given),
+            None => defaults.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect(),
+        }
+    };
+    json!({
+        "name": "agent",
+        "image": agent.image_reference(),
+        "imagePullPolicy": agent.image_pull_policy(),
+        "args": args,
+        "securityContext": security_context(spec),
+        "resources": {
+            "requests": quantities("requests", &[("cpu", "1m"), ("memory", "1Mi")]),
+            "limits": quantities("limits", &[("cpu", "1"), ("memory", "100Mi")]),
+        },
+    })
+}
+
+fn security_context(spec: &JobSpec) -> Value {
+    let agent = &spec.agent;
+    let mut context = json!({
+        // Added capabilities are void for another user.
+        "runAsUser": 0,
+        "runAsGroup": 0,
+        "runAsNonRoot": false,
+        "appArmorProfile": { "type": "Unconfined" },
+    });
+    let profiles = agent.security_context.as_ref();
+    if let Some(profile) = profiles.and_then(|profiles| profiles.app_armor_profile.as_ref()) {
+        context["appArmorProfile"] = json!(profile);
+    }
+    if let Some(profile) = profiles.and_then(|profiles| profiles.seccomp_profile.as_ref()) {
+        context["seccompProfile"] = json!(profile);
+    }
+    if agent.privileged.unwrap_or(false) {
+        context["privileged"] = json!(true);
+        return context;
+    }
+    let disabled: Vec<&str> = agent.disabled_capabilities.iter().flatten().map(capability).collect();
+    let mut wanted: Vec<&str> = match &spec.target {
+        Some(_) if spec.incoming => [CAPABILITIES, &["NET_ADMIN"]].concat(),
+        Some(_) => CAPABILITIES.to_vec(),
+        None => Vec::new(),
+    };
+    wanted.retain(|name| !disabled.contains(name));
+    context["allowPrivilegeEscalation"] = json!(!wanted.is_empty());
+    context["capabilities"] = json!({ "drop": ["ALL"], "add": wanted });
+    context
+}
+
+fn capability(capability: &Capability) -> &'static str {
+    match capability {
+        Capability::NetAdmin => "NET_ADMIN",
+        Capability::NetRaw => "NET_RAW",
+        Capability::SysPtrace => "SYS_PTRACE",
+        Capability::SysAdmin => "SYS_ADMIN",
+    }
+}
