@@ -16,6 +16,7 @@ use self::abi::{Out, Request};
 use self::directory::Directory;
 use self::tree::{Stale, Tree};
 use self::watchdog::Watchdog;
+use super::helper::Helper;
 use super::lookup::{Found, Pod, Wanted, lock};
 use super::source::{Source, Version};
 use super::{Backend, Errno, fusermount, userns};
@@ -48,7 +49,7 @@ pub(super) struct Server {
 /// Keeps the mount; undone when dropped.
 #[expect(dead_code, reason = "held for its drop")]
 enum Mount {
-    Userns(userns::Helper),
+    Userns(Helper),
     Fusermount(fusermount::Unmount),
 }
 

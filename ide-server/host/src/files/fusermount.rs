@@ -1,12 +1,13 @@
 //! A FUSE mount by the system's setuid helper, for systems that bar user namespaces from mounting.
 //!
-//! The mount is in the session's folder. `auto_unmount` has the helper stay and unmount when our end of its socket
-//! closes, so that a killed session leaves no dead mount behind.
+//! The mount is in the session's folder. Whatever ends this process, a helper forked beforehand unmounts: the program's
+//! own `auto_unmount` leaves the dead mounts of ordinary users alone before libfuse 3.15.
 
 use super::attr::device_of;
-use std::ffi::OsString;
+use super::helper::{Helper, Parent, wait_for_end};
+use std::ffi::CStr;
 use std::fs::OpenOptions;
-use std::io::{self, IoSliceMut, Read};
+use std::io::{self, IoSliceMut, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
@@ -22,13 +23,10 @@ pub(super) struct Mounted {
     pub(super) unmount: Unmount,
 }
 
-/// Undoes the mount when dropped.
+/// Undoes the mount when dropped, or when this process ends.
 pub(super) struct Unmount {
     mountpoint: PathBuf,
-    program: &'static str,
-    mounted: bool,
-    /// While it is open the helper leaves the mount alone.
-    _held: Option<UnixStream>,
+    undertaker: Option<Undertaker>,
 }
 
 impl Unmount {
@@ -39,53 +37,89 @@ impl Unmount {
 
 impl Drop for Unmount {
     fn drop(&mut self) {
-        if self.mounted {
-            // Lazily: descriptors of the debuggee stay good until they are closed.
-            let done = Command::new(self.program)
-                .args(["-u", "-z", "-q", "--"])
-                .arg(&self.mountpoint)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-            if !done.as_ref().is_ok_and(std::process::ExitStatus::success) {
-                tracing::warn!(mountpoint = %self.mountpoint.display(), ?done, "the files' mount was not undone");
-            }
-        }
-        if let Err(error) = std::fs::remove_dir(&self.mountpoint) {
-            tracing::warn!(mountpoint = %self.mountpoint.display(), %error, "the mount's folder is left behind");
+        drop(self.undertaker.take());
+        if self.mountpoint.symlink_metadata().is_ok() {
+            tracing::warn!(mountpoint = %self.mountpoint.display(), "the files' mount is left behind");
         }
     }
 }
 
-pub(super) fn mount(folder: &Path) -> Result<Mounted, String> {
+/// The process that unmounts at the end. Forked before it is known whether it will be needed, for then there is one
+/// thread still.
+pub(super) struct Undertaker(Helper);
+
+impl Undertaker {
+    pub(super) fn hire() -> io::Result<Self> {
+        Helper::fork(Parent::Outlived, unmount_at_the_end).map(Self)
+    }
+
+    /// Tells where the mount is going to be.
+    fn look_after(&self, mountpoint: &Path) -> io::Result<()> {
+        match &self.0.socket {
+            Some(socket) => (&mut &*socket).write_all(mountpoint.as_os_str().as_encoded_bytes()),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+/// The undertaker's life.
+fn unmount_at_the_end() {
+    let mut path = [0u8; libc::PATH_MAX as usize];
+    let room = path.len() - 1;
+    if wait_for_end(&mut path[..room]) == 0 {
+        return;
+    }
+    let path = path.as_ptr().cast();
+    for program in PROGRAMS {
+        // Lazily: descriptors of the debuggee stay good until they are closed.
+        let arguments = [
+            program.as_ptr(),
+            c"-u".as_ptr(),
+            c"-z".as_ptr(),
+            c"-q".as_ptr(),
+            c"--".as_ptr(),
+            path,
+            std::ptr::null(),
+        ];
+        // SAFETY: this process has one thread; the strings are constants or a local buffer that ends with NUL.
+        unsafe {
+            match libc::fork() {
+                0 => {
+                    libc::execvp(program.as_ptr(), arguments.as_ptr());
+                    libc::_exit(127);
+                }
+                child => {
+                    libc::waitpid(child, std::ptr::null_mut(), 0);
+                }
+            }
+        }
+    }
+    // SAFETY: the path ends with NUL. It is gone already where the parent had time for it.
+    unsafe { libc::rmdir(path) };
+}
+
+pub(super) fn mount(undertaker: Undertaker, folder: &Path) -> Result<Mounted, String> {
     let mountpoint = folder.join("pod");
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(&mountpoint)
         .map_err(|error| format!("no folder for the mount: {error}"))?;
-    let mountpoint = std::fs::canonicalize(&mountpoint).unwrap_or(mountpoint);
-    let mut missing = String::new();
-    for program in ["fusermount3", "fusermount"] {
-        let mut unmount = Unmount { mountpoint: mountpoint.clone(), program, mounted: false, _held: None };
-        match run(&mut unmount) {
+    let mountpoint = std::fs::canonicalize(&mountpoint)
+        .map_err(|error| format!("the folder for the mount has no path: {error}"))?;
+    // From here on the folder goes too, whatever happens.
+    undertaker.look_after(&mountpoint).map_err(|error| format!("no helper process: {error}"))?;
+    let unmount = Unmount { mountpoint, undertaker: Some(undertaker) };
+    for program in PROGRAMS.iter().filter_map(|program| program.to_str().ok()) {
+        match run(program, &unmount.mountpoint) {
             Ok((device, root, dev)) => return Ok(Mounted { device, root, dev, unmount }),
-            Err(Refused::NotThere) => {
-                missing = "neither fusermount3 nor fusermount is installed (package fuse3)".to_owned();
-                // The folder goes with `unmount`; the next program needs it again.
-                drop(unmount);
-                if let Err(error) = std::fs::DirBuilder::new().mode(0o700).create(&mountpoint) {
-                    return Err(format!("no folder for the mount: {error}"));
-                }
-            }
+            Err(Refused::NotThere) => {}
             Err(Refused::Because(reason)) => return Err(format!("{program} refused: {reason}")),
         }
     }
-    if let Err(error) = std::fs::remove_dir(&mountpoint) {
-        tracing::warn!(%error, "the mount's folder is left behind");
-    }
-    Err(missing)
+    Err("neither fusermount3 nor fusermount is installed (package fuse3)".into())
 }
+
+const PROGRAMS: [&CStr; 2] = [c"fusermount3", c"fusermount"];
 
 enum Refused {
     NotThere,
@@ -98,18 +132,15 @@ impl From<io::Error> for Refused {
     }
 }
 
-fn run(unmount: &mut Unmount) -> Result<(OwnedFd, OwnedFd, u64), Refused> {
-    /// Where the helper finds its end of the socket.
+fn run(program: &str, mountpoint: &Path) -> Result<(OwnedFd, OwnedFd, u64), Refused> {
+    /// Where the program finds its end of the socket.
     const COMM: RawFd = 3;
+    const OPTIONS: &str = "ro,nosuid,nodev,noatime,max_read=262144,fsname=pod,subtype=mirrord-ide";
     let (own, helpers) = UnixStream::pair()?;
-    let mut options = OsString::from("ro,nosuid,nodev,noatime,auto_unmount,max_read=262144");
-    options.push(",fsname=pod,subtype=mirrord-ide");
-    let mut command = Command::new(unmount.program);
-    command.arg("-o").arg(options).arg("--").arg(&unmount.mountpoint);
+    let mut command = Command::new(program);
+    command.args(["-o", OPTIONS, "--"]).arg(mountpoint);
     command.env("_FUSE_COMMFD", COMM.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    // Ctrl-C is for the debuggee.
-    command.process_group(0);
     let given = helpers.as_raw_fd();
     // SAFETY: between fork and exec only system calls are made, on numbers: the helper's end gets the number it was
     // told, and stays open over exec.
@@ -125,44 +156,22 @@ fn run(unmount: &mut Unmount) -> Result<(OwnedFd, OwnedFd, u64), Refused> {
             },
         });
     }
-    let mut child = match command.spawn() {
+    let child = match command.spawn() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Refused::NotThere),
         child => child?,
     };
     drop(helpers);
     let device = receive(&own)?;
-    // With auto_unmount the program leaves a child of its own behind, which holds no pipe of ours.
+    let output = child.wait_with_output()?;
     let Some(device) = device else {
-        let mut said = String::new();
-        if let Some(stderr) = child.stderr.as_mut() {
-            stderr.take(4096).read_to_string(&mut said)?;
-        }
-        child.wait()?;
-        let said = said.trim();
-        let said = if said.is_empty() { "it gave no reason" } else { said };
-        return Err(Refused::Because(said.to_owned()));
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Refused::Because(if said.is_empty() { "it gave no reason".into() } else { said }));
     };
-    unmount.mounted = true;
-    reap(child);
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let root = OpenOptions::new().read(true).custom_flags(flags).open(&unmount.mountpoint)?;
+    let root = OpenOptions::new().read(true).custom_flags(flags).open(mountpoint)?;
     let root = OwnedFd::from(root);
     let dev = device_of(&root)?;
-    unmount._held = Some(own);
     Ok((device, root, dev))
-}
-
-/// Some versions stay as the watcher, some leave one behind: either way nobody waits here.
-fn reap(mut child: std::process::Child) {
-    let reaper = std::thread::Builder::new().name("files-reaper".into()).stack_size(128 << 10);
-    let spawned = reaper.spawn(move || {
-        if let Err(error) = child.wait() {
-            tracing::debug!(%error, "the mount helper was reaped by another");
-        }
-    });
-    if let Err(error) = spawned {
-        tracing::debug!(%error, "the mount helper stays as a zombie until the end");
-    }
 }
 
 /// The device, or `None` when the helper closed without one.

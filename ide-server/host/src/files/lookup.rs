@@ -136,10 +136,20 @@ impl Pod {
 
     /// Looks up what may just have been listed: then without a round trip, once an entry.
     pub(super) fn look_recently(&self, path: &[u8], follow: bool) -> Result<Found, Errno> {
-        match self.recent.take(path, follow) {
-            Some(found) => Ok(found),
-            None => self.look(path, follow, Wanted::NOTHING),
+        let found = match self.recent.take(path, follow) {
+            Some(found) => found,
+            None => self.look(path, follow, Wanted::NOTHING)?,
+        };
+        self.recent.found(path);
+        Ok(found)
+    }
+
+    /// Whether a path leads somewhere; of what was just looked at that is known.
+    pub(super) fn is_there(&self, path: &[u8], follow: bool) -> Result<(), Errno> {
+        if self.recent.was_there(path) {
+            return Ok(());
         }
+        self.look_recently(path, follow).map(drop)
     }
 
     fn judge(&self, walked: Walked) -> Result<Found, Errno> {
@@ -224,7 +234,11 @@ impl Pod {
     }
 
     fn ask(&self, op: Op) -> Result<Response, Errno> {
-        let response = self.fs.request(op)?;
+        // No file system of the pod's would say that it took too long.
+        let response = self.fs.request(op).map_err(|errno| match errno {
+            libc::ENAMETOOLONG => errno,
+            _ => libc::EIO,
+        })?;
         if response.errno == 0 {
             return Ok(response);
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 const VALID: Duration = Duration::from_secs(2);
 /// Beyond this the oldest knowledge is not worth its memory.
 const MOST: usize = 20_000;
+const MOST_THERE: usize = 256;
 
 struct Seen {
     at: Instant,
@@ -22,12 +23,16 @@ struct Seen {
 }
 
 #[derive(Default)]
-pub(super) struct Recent(Mutex<HashMap<Vec<u8>, Seen>>);
+pub(super) struct Recent {
+    entries: Mutex<HashMap<Vec<u8>, Seen>>,
+    /// Paths that led somewhere, for who only asks whether they do.
+    there: Mutex<HashMap<Vec<u8>, Instant>>,
+}
 
 impl Recent {
     /// Notes the entries of the directory with this path.
     pub(super) fn listed(&self, directory: &[u8], entries: &[Entry]) {
-        let mut seen = lock(&self.0);
+        let mut seen = lock(&self.entries);
         let at = Instant::now();
         if seen.len() + entries.len() > MOST {
             seen.retain(|_, seen| at.duration_since(seen.at) < VALID);
@@ -43,7 +48,7 @@ impl Recent {
 
     /// What a listing said of this path, once.
     pub(super) fn take(&self, path: &[u8], follow: bool) -> Option<Found> {
-        let mut all = lock(&self.0);
+        let mut all = lock(&self.entries);
         if all.is_empty() {
             return None;
         }
@@ -62,5 +67,21 @@ impl Recent {
             handle: 0,
             listed: None,
         })
+    }
+
+    /// Notes that a path led somewhere.
+    pub(super) fn found(&self, path: &[u8]) {
+        let mut there = lock(&self.there);
+        if there.len() >= MOST_THERE {
+            there.retain(|_, at| at.elapsed() < VALID);
+        }
+        if there.len() < MOST_THERE {
+            there.insert(path.to_vec(), Instant::now());
+        }
+    }
+
+    /// Whether a path led somewhere a moment ago.
+    pub(super) fn was_there(&self, path: &[u8]) -> bool {
+        lock(&self.there).get(path).is_some_and(|at| at.elapsed() < VALID)
     }
 }

@@ -3,9 +3,10 @@
 //!
 //! The mount covers `/` of the helper's namespace, so that `/proc/PID/fd` shows the pod's own paths for files of it.
 //! This process never enters those namespaces: inside them it could neither read the debuggee nor copy its sockets.
-//! The helper holds nothing but the namespaces. It ends with its socket, at the latest with the thread that made it.
+//! The helper ([`super::helper`]) holds nothing but the namespaces, and ends with the thread that made it.
 
 use super::attr::device_of;
+use super::helper::{Helper, Parent, SOCKET, errno, wait_for_end};
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -18,26 +19,6 @@ pub(super) struct Mounted {
     pub(super) root: OwnedFd,
     pub(super) dev: u64,
     pub(super) helper: Helper,
-}
-
-/// The process that holds the namespaces; ends when dropped.
-pub(super) struct Helper {
-    pid: libc::pid_t,
-    socket: Option<UnixStream>,
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        drop(self.socket.take());
-        // Somebody else may have reaped the child, and its number may be another's by now: so never wait for long.
-        for _ in 0..100 {
-            // SAFETY: waitpid with a null status touches no memory of ours.
-            if unsafe { libc::waitpid(self.pid, std::ptr::null_mut(), libc::WNOHANG) } != 0 {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-    }
 }
 
 /// What the helper does, in order; the number of the step that failed is what it reports.
@@ -59,11 +40,9 @@ struct Plan {
     gid_map: CString,
     user: CString,
     group: CString,
-    parent: libc::pid_t,
 }
 
 pub(super) fn mount() -> Result<Mounted, String> {
-    let (own, helpers) = UnixStream::pair().map_err(|error| format!("no socket pair: {error}"))?;
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let text = |text: String| CString::new(text).map_err(|error| error.to_string());
     let plan = Plan {
@@ -71,21 +50,11 @@ pub(super) fn mount() -> Result<Mounted, String> {
         gid_map: text(format!("{gid} {gid} 1"))?,
         user: text(uid.to_string())?,
         group: text(gid.to_string())?,
-        // SAFETY: takes nothing and cannot fail.
-        parent: unsafe { libc::getpid() },
     };
-    // SAFETY: the child makes system calls only, on memory made before the fork, and leaves by _exit: it needs no lock
-    // that another thread of this process may have held at the fork.
-    let pid = unsafe { libc::fork() };
-    if pid < 0 {
-        return Err(format!("no helper process: {}", io::Error::last_os_error()));
-    }
-    if pid == 0 {
-        hold(&plan, helpers.as_raw_fd());
-    }
-    drop(helpers);
-    let (report, fds) = receive(&own).map_err(|error| format!("the helper process ended: {error}"))?;
-    let helper = Helper { pid, socket: Some(own) };
+    let helper = Helper::fork(Parent::Needed, || hold(&plan))
+        .map_err(|error| format!("no helper process: {error}"))?;
+    let Some(socket) = &helper.socket else { return Err("the helper has no socket".into()) };
+    let (report, fds) = receive(socket).map_err(|error| format!("the helper process ended: {error}"))?;
     let Some([device, root]) = fds else {
         let [step, errno] = report;
         let step = usize::try_from(step).ok().and_then(|step| STEPS.get(step)).unwrap_or(&"start");
@@ -96,49 +65,18 @@ pub(super) fn mount() -> Result<Mounted, String> {
 }
 
 /// The helper's life.
-fn hold(plan: &Plan, socket: RawFd) -> ! {
-    const SOCKET: RawFd = 3;
-    // SAFETY: system calls on constants and on the plan's C strings, which live as long as this process. What fails
-    // here is either harmless (a signal not ignored) or shows as end of file on the socket.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        if libc::getppid() != plan.parent {
-            libc::_exit(1);
-        }
-        libc::prctl(libc::PR_SET_NAME, c"ide-files".as_ptr());
-        // Out of the terminal's reach: Ctrl-C is for the debuggee.
-        libc::setsid();
-        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP] {
-            libc::signal(signal, libc::SIG_IGN);
-        }
-        // Nothing else of the parent's is held open: pipes and sockets must be able to end.
-        if libc::dup2(socket, SOCKET) < 0 {
-            libc::_exit(1);
-        }
-        libc::syscall(libc::SYS_close_range, SOCKET + 1, u32::MAX, 0);
-        for standard in 0..3 {
-            libc::close(standard);
-        }
-        for _ in 0..3 {
-            libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
-        }
-    }
+fn hold(plan: &Plan) {
     let (report, fds) = match set_up(plan) {
         Ok(fds) => ([0, 0], Some(fds)),
         Err(failed) => (failed, None),
     };
     send(SOCKET, report, fds);
-    let made = fds.is_some();
-    // SAFETY: closes descriptors that only this process knows, then waits for the end of file; the buffer is ours.
-    unsafe {
-        for fd in fds.into_iter().flatten() {
-            libc::close(fd);
-        }
-        if made {
-            let mut byte = 0u8;
-            while libc::read(SOCKET, (&raw mut byte).cast(), 1) > 0 {}
-        }
-        libc::_exit(0)
+    for fd in fds.into_iter().flatten() {
+        // SAFETY: closes descriptors that only this process knows.
+        unsafe { libc::close(fd) };
+    }
+    if fds.is_some() {
+        wait_for_end(&mut []);
     }
 }
 
@@ -191,10 +129,6 @@ fn set_up(plan: &Plan) -> Result<[RawFd; 2], [i32; 2]> {
         checked(8, moved)?;
         Ok([device, root])
     }
-}
-
-fn errno() -> i32 {
-    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
 
 /// Writes a small file of /proc; negative when it failed.

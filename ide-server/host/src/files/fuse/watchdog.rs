@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How often the list is looked through.
-const ROUND: Duration = Duration::from_millis(500);
+const ROUND: Duration = Duration::from_secs(1);
 /// For how long a node's questions get EIO at once after one came too late: the kernel asks again by itself (a failed
 /// read-ahead becomes a read), and the asker should not wait twice.
 const SUSPENDED: Duration = Duration::from_secs(3);

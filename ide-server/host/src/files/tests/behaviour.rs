@@ -23,9 +23,11 @@ fn one_question_opens_stats_and_reads() {
         assert_eq!(scene.pod.take_questions(), 2, "one for each call by path");
         assert_eq!(scene.open("/a/b/missing", 0).err(), Some(libc::ENOENT));
         assert_eq!(scene.pod.take_questions(), 1, "one for a failure");
-        assert_eq!(scene.server().getxattr(b"/a/b/c/file", b"user.x"), Err(libc::ENODATA));
-        assert_eq!(scene.server().listxattr(b"/a/b/c/file"), Ok(Vec::new()));
-        assert_eq!(scene.pod.take_questions(), 0, "attributes need none");
+        assert_eq!(scene.server().getxattr(b"/a/b/c/file", true), Err(libc::ENODATA));
+        assert_eq!(scene.server().listxattr(b"/a/b/c/file", false), Ok(Vec::new()));
+        assert_eq!(scene.pod.take_questions(), 0, "attributes of what was just looked at need none");
+        assert_eq!(scene.server().getxattr(b"/a/b/missing", true), Err(libc::ENOENT));
+        assert_eq!(scene.server().listxattr(b"/a/b/missing", true), Err(libc::ENOENT));
     });
 }
 
