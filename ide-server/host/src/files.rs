@@ -10,15 +10,17 @@
 mod attr;
 mod fuse;
 mod fusermount;
+mod helper;
 mod lookup;
 mod memfd;
 mod recent;
 mod source;
+mod userns;
+
 #[cfg(test)]
 mod testpod;
 #[cfg(test)]
 mod tests;
-mod userns;
 
 use self::attr::Appearance;
 use self::lookup::{Pod, Wanted};
@@ -71,13 +73,14 @@ impl std::fmt::Display for Backend {
 /// What was set up while the process still had one thread.
 pub struct Prepared {
     userns: Result<userns::Mounted, String>,
-    allowed: Vec<Backend>,
+    fusermount: Result<fusermount::Undertaker, String>,
 }
 
-/// Makes the namespaces and the mount, by a helper process that ends with this one.
+/// Makes the namespaces and the mount, by a helper process that ends with this one; where that is refused, forks the
+/// helper that will undo a mount of `fusermount3`.
 ///
-/// To be called from a thread that lives as long as the session (the helper dies with it), best before any other
-/// thread is started.
+/// To be called from a thread that lives as long as the session (the first helper dies with it), best before any other
+/// thread is started. The helpers are children of this process, and are waited for when the server is dropped.
 #[must_use]
 pub fn prepare() -> Prepared {
     prepare_only(&[Backend::FuseUserns, Backend::FuseMount3, Backend::Memfd])
@@ -86,12 +89,18 @@ pub fn prepare() -> Prepared {
 /// The same with a choice of ways, for tests and for users who know better.
 #[must_use]
 pub fn prepare_only(allowed: &[Backend]) -> Prepared {
-    let userns = if allowed.contains(&Backend::FuseUserns) {
-        userns::mount()
-    } else {
-        Err("not asked for".to_owned())
+    const NOT_ASKED: &str = "not asked for";
+    let userns = match allowed.contains(&Backend::FuseUserns) {
+        true => userns::mount(),
+        false => Err(NOT_ASKED.into()),
     };
-    Prepared { userns, allowed: allowed.to_vec() }
+    let fusermount = match userns {
+        Err(_) if allowed.contains(&Backend::FuseMount3) => {
+            fusermount::Undertaker::hire().map_err(|error| format!("no helper process: {error}"))
+        }
+        _ => Err(NOT_ASKED.into()),
+    };
+    Prepared { userns, fusermount }
 }
 
 /// Serves the files of one target.
@@ -128,16 +137,14 @@ impl FileServer {
             }
             Err(reason) => why_not.push(format!("no FUSE in a user namespace: {reason}")),
         }
-        if prepared.allowed.contains(&Backend::FuseMount3) {
-            match fusermount::mount(folder) {
-                Ok(mounted) => {
-                    let look = Appearance::in_this_namespace(&creds, mounted.dev);
-                    let pod = Arc::new(Pod::new(pod, creds, look)?);
-                    let server = fuse::Server::over_fusermount(mounted, Arc::clone(&pod))?;
-                    return Ok(Self { pod, serving: Serving::Fuse(server), why_not: why_not.join("; ") });
-                }
-                Err(reason) => why_not.push(format!("no FUSE by fusermount3: {reason}")),
+        match prepared.fusermount.and_then(|undertaker| fusermount::mount(undertaker, folder)) {
+            Ok(mounted) => {
+                let look = Appearance::in_this_namespace(&creds, mounted.dev);
+                let pod = Arc::new(Pod::new(pod, creds, look)?);
+                let server = fuse::Server::over_fusermount(mounted, Arc::clone(&pod))?;
+                return Ok(Self { pod, serving: Serving::Fuse(server), why_not: why_not.join("; ") });
             }
+            Err(reason) => why_not.push(format!("no FUSE by fusermount3: {reason}")),
         }
         let (shadow, dev) = memfd::shadow_folder(folder)?;
         let look = Appearance::in_this_namespace(&creds, dev);
@@ -241,21 +248,21 @@ impl FileServer {
         self.pod.statfs(path)
     }
 
-    /// getxattr(2), lgetxattr(2): no attribute is shown. Not checked is whether the path exists: a tool asks for
-    /// attributes of what it has just seen.
+    /// getxattr(2), or lgetxattr(2) without `follow`: no attribute is shown. Asks the pod only about a path that nobody
+    /// has looked at just before, as `ls -l` does.
     ///
     /// # Errors
-    /// ENODATA always.
-    pub fn getxattr(&self, _path: &[u8], _name: &[u8]) -> Result<Vec<u8>, Errno> {
-        Err(libc::ENODATA)
+    /// ENODATA, or why the path leads nowhere.
+    pub fn getxattr(&self, path: &[u8], follow: bool) -> Result<Vec<u8>, Errno> {
+        self.pod.is_there(path, follow).and(Err(libc::ENODATA))
     }
 
-    /// listxattr(2), llistxattr(2): an empty list.
+    /// listxattr(2), or llistxattr(2) without `follow`: an empty list.
     ///
     /// # Errors
-    /// None so far.
-    pub fn listxattr(&self, _path: &[u8]) -> Result<Vec<u8>, Errno> {
-        Ok(Vec::new())
+    /// As listxattr(2).
+    pub fn listxattr(&self, path: &[u8], follow: bool) -> Result<Vec<u8>, Errno> {
+        self.pod.is_there(path, follow).map(|()| Vec::new())
     }
 
     /// Whether a descriptor with this `st_dev` is one of ours. Always false for memory copies: see
