@@ -23,7 +23,7 @@ use crate::admit::{self, Keys};
 use crate::files::Files;
 use crate::link::{self, LastWords};
 use crate::target::{self, Named, Target};
-use crate::traffic::Traffic;
+use crate::traffic::{Fallback, Reach, Traffic};
 
 /// Clients that have not shown their key yet.
 const MAX_HANDSHAKES: usize = 32;
@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// Whose place the agent stands in: self, none, pid:N or container-id:ID.
     #[arg(long)]
     target: Named,
+    /// Where ports cannot be redirected, listens in front of them instead; for a process of this machine (pid:N) only.
+    #[arg(long)]
+    hold: bool,
     /// Ends after so long without a session; 0: with the last one.
     #[arg(long, default_value_t = 60)]
     idle_seconds: u64,
@@ -95,6 +98,8 @@ impl std::fmt::Display for Address {
 pub(crate) enum ServeError {
     #[error("no session could ever connect: neither --admit nor --admin is given")]
     NobodyAdmitted,
+    #[error("ports are held for a process of this machine only: --hold goes with --target pid:N")]
+    HoldElsewhere,
     #[error("cannot listen on {address}")]
     Listen {
         address: String,
@@ -161,6 +166,9 @@ fn start(options: Options) -> Result<(), ServeError> {
     if options.admit.is_empty() && options.admin.is_none() {
         return Err(ServeError::NobodyAdmitted);
     }
+    if options.hold && !matches!(options.target, Named::Pid(_)) {
+        return Err(ServeError::HoldElsewhere);
+    }
     raise_file_limit();
     let mut target = target::find(&options.target)?;
     // Sockets in the file system are for the agent's own user alone.
@@ -177,11 +185,19 @@ fn start(options: Options) -> Result<(), ServeError> {
         .thread_keep_alive(THREAD_IDLE)
         .build()?;
     let files = Files::new(target.root()?, target.ids());
+    let reach = match options.target {
+        Named::Nothing => Reach::None("there is no target".to_owned()),
+        // A redirect would be a change to the network of everybody on this machine.
+        Named::Pid(_) if options.hold && target.shares_network() => {
+            Reach::Held("the target has no network of its own".to_owned())
+        }
+        _ => Reach::Redirected,
+    };
     let agent = Arc::new(Agent {
         target,
         files,
         keys: Keys::new(options.admit),
-        traffic: Traffic::new(options.target != Named::Nothing)?,
+        traffic: Traffic::new(reach, if options.hold { Fallback::Hold } else { Fallback::None })?,
         file_work: Arc::new(Semaphore::new(FILE_THREADS)),
         last_link: AtomicU64::new(0),
         links: watch::Sender::new(0),

@@ -100,6 +100,8 @@ pub(crate) struct Target {
     has_env: bool,
     /// Whether uname(2) here gives the target's host name.
     knows_hostname: bool,
+    /// The target is a process in the network that the agent was started in.
+    shares_network: bool,
 }
 
 /// User and group ids as the target's user namespace shows them.
@@ -178,6 +180,7 @@ pub(crate) fn find(named: &Named) -> Result<Target, TargetError> {
             ids: Ids::unchanged(),
             has_env,
             knows_hostname: true,
+            shares_network: false,
         });
     };
     let closed = |what: &Path| {
@@ -197,7 +200,16 @@ pub(crate) fn find(named: &Named) -> Result<Target, TargetError> {
             |name: &str| fs::read_to_string(proc_file(pid, name)).map_err(closed(&proc_file(pid, name)));
         Ids { users: ranges(&read("uid_map")?), groups: ranges(&read("gid_map")?), translated: false }
     };
-    Ok(Target { first, container, root, pidfd: Some(pidfd), ids, has_env: true, knows_hostname: true })
+    Ok(Target {
+        first,
+        container,
+        root,
+        pidfd: Some(pidfd),
+        ids,
+        has_env: true,
+        knows_hostname: true,
+        shares_network: false,
+    })
 }
 
 impl Target {
@@ -222,6 +234,8 @@ impl Target {
                 self.ids = Ids::unchanged();
                 setns(&net, CloneFlags::CLONE_NEWNET).map_err(|error| failed("network")(error.into()))?;
             }
+        } else {
+            self.shares_network = true;
         }
         let joined = uts.and_then(|uts| match uts {
             Some(uts) => setns(&uts, CloneFlags::CLONE_NEWUTS).map_err(io::Error::from),
@@ -232,6 +246,11 @@ impl Target {
             self.knows_hostname = false;
         }
         Ok(())
+    }
+
+    /// Whether the target's network is the one that the agent was started in. Known once it is [entered](Self::enter).
+    pub(crate) fn shares_network(&self) -> bool {
+        self.shares_network
     }
 
     /// A descriptor of its root for one more user.

@@ -1,5 +1,8 @@
 //! Incoming traffic: who has which port, and the redirect that makes it so.
 //!
+//! Where there can be no redirect and the agent may hold ports, it listens in front of them instead: on loopback, for
+//! as long as it lives, so that who talks to the port there is answered between sessions too.
+//!
 //! A subscription changes the table of ports first and the kernel's rules after it, by [`Traffic::reconcile`]: the
 //! rules are always those of the ports that somebody has. What becomes of one connection is `connection`'s business.
 
@@ -24,6 +27,7 @@ use crate::redirect::{Redirect, RedirectError, Rule};
 use crate::socket::MARK;
 use crate::sync::lock;
 use crate::target;
+use connection::Door;
 use tee::Drops;
 
 /// A listener without a rule still takes what the kernel had already led to it.
@@ -36,16 +40,31 @@ const TABLE_LINGERS: Duration = Duration::from_secs(5);
 pub(crate) struct Traffic {
     ports: Mutex<BTreeMap<u16, Port>>,
     redirect: Arc<tokio::sync::Mutex<Redirect>>,
-    /// Why ports cannot be had; `None` when they can.
-    missing: Mutex<Option<String>>,
+    reach: Mutex<Reach>,
+    fallback: Fallback,
     /// Connections that are led through us.
     live: watch::Sender<usize>,
+}
+
+/// How ports can be had; with the reason where they cannot be redirected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Redirected,
+    Held(String),
+    None(String),
+}
+
+/// What to do where ports cannot be redirected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fallback {
+    Hold,
+    None,
 }
 
 /// A port with a listener of ours.
 #[derive(Debug)]
 struct Port {
-    listener: u16,
+    listener: SocketAddr,
     accepting: tokio::task::AbortHandle,
     stealer: Option<Subscription>,
     mirrors: Vec<Subscription>,
@@ -75,6 +94,16 @@ impl Port {
     }
 }
 
+/// What became of a port by a new subscription.
+#[derive(Debug)]
+struct Entered {
+    is_new: bool,
+    /// How many of its connections pass through us.
+    passing: usize,
+    /// Where we listen in front of it.
+    held: Option<SocketAddr>,
+}
+
 /// Who gets a new connection.
 #[derive(Clone, Debug, Default)]
 struct Takers {
@@ -83,21 +112,22 @@ struct Takers {
 }
 
 impl Traffic {
-    pub(crate) fn new(has_target: bool) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(reach: Reach, fallback: Fallback) -> io::Result<Arc<Self>> {
         let mut random = [0; 4];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let name = format!("mirrord_ide_{:08x}", u32::from_ne_bytes(random));
         Ok(Arc::new(Self {
             ports: Mutex::default(),
             redirect: Arc::new(tokio::sync::Mutex::new(Redirect::new(name))),
-            missing: Mutex::new((!has_target).then(|| "there is no target".to_owned())),
+            reach: Mutex::new(reach),
+            fallback,
             live: watch::Sender::new(0),
         }))
     }
 
-    /// Finds out whether ports can be had at all.
+    /// Finds out whether ports can be redirected.
     pub(crate) async fn probe(&self) {
-        if self.missing().is_some() {
+        if self.reach() != Reach::Redirected {
             return;
         }
         let redirect = Arc::clone(&self.redirect).lock_owned().await;
@@ -110,13 +140,20 @@ impl Traffic {
             Ok(Err(why)) => why,
             Err(error) => format!("the agent failed: {error}"),
         };
-        tracing::info!(why, "ports cannot be taken over");
-        *lock(&self.missing) = Some(why);
+        tracing::info!(why, fallback = ?self.fallback, "ports cannot be redirected");
+        *lock(&self.reach) = match self.fallback {
+            Fallback::Hold => Reach::Held(why),
+            Fallback::None => Reach::None(why),
+        };
     }
 
-    /// Why ports cannot be had.
-    pub(crate) fn missing(&self) -> Option<String> {
-        lock(&self.missing).clone()
+    /// How ports can be had.
+    pub(crate) fn reach(&self) -> Reach {
+        lock(&self.reach).clone()
+    }
+
+    fn door(&self) -> Door {
+        if matches!(*lock(&self.reach), Reach::Held(_)) { Door::Held } else { Door::Redirect }
     }
 
     /// Gives `link` a port; holds from when this returns.
@@ -125,7 +162,7 @@ impl Traffic {
         link: &Arc<Link>,
         ask: &Subscribe,
     ) -> Result<Subscribed, Failure> {
-        if let Some(message) = self.missing() {
+        if let Reach::None(message) = self.reach() {
             return Err(Failure { errno: Errno::EPERM, message });
         }
         let number = port_number(ask.port)?;
@@ -137,14 +174,17 @@ impl Traffic {
             let message = "this agent cannot filter by HTTP header yet; nothing was subscribed".to_owned();
             return Err(Failure { errno: Errno::ENOTSUP, message });
         }
-        let (is_new, passing) = self.enter(link, number, capture)?;
+        let Entered { is_new, passing, held } = self.enter(link, number, capture)?;
         let established = tokio::task::spawn_blocking(move || target::established(number)).await.unwrap_or(0);
         if let Err(error) = self.reconcile().await {
             self.remove(link, number);
             return Err(Failure { errno: Errno::EIO, message: error.to_string() });
         }
-        tracing::info!(link = link.id, port = number, ?capture, is_new, "a port is taken");
-        Ok(Subscribed { established: established.saturating_sub(passing as u32) })
+        tracing::info!(link = link.id, port = number, ?capture, is_new, ?held, "a port is taken");
+        Ok(Subscribed {
+            established: established.saturating_sub(passing as u32),
+            held_addr: held.map_or_else(String::new, |address| address.to_string()),
+        })
     }
 
     /// Takes a port back from `link`; connections already led to it go on.
@@ -189,13 +229,8 @@ impl Traffic {
         self.take_table_away(Arc::clone(&self.redirect).lock_owned().await).await;
     }
 
-    /// Notes a subscription; whether the port is new, and how many of its connections pass through us.
-    fn enter(
-        self: &Arc<Self>,
-        link: &Arc<Link>,
-        number: u16,
-        capture: Capture,
-    ) -> Result<(bool, usize), Failure> {
+    /// Notes a subscription.
+    fn enter(self: &Arc<Self>, link: &Arc<Link>, number: u16, capture: Capture) -> Result<Entered, Failure> {
         let mut ports = lock(&self.ports);
         let is_new = !ports.contains_key(&number);
         if is_new {
@@ -234,7 +269,8 @@ impl Traffic {
             Capture::Steal => port.stealer = Some(subscription),
             Capture::Mirror => port.mirrors.push(subscription),
         }
-        Ok((is_new, port.passing.load(Ordering::Relaxed)))
+        let held = (self.door() == Door::Held).then_some(port.listener);
+        Ok(Entered { is_new, passing: port.passing.load(Ordering::Relaxed), held })
     }
 
     fn remove(&self, link: &Arc<Link>, number: u16) -> bool {
@@ -250,16 +286,23 @@ impl Traffic {
 
     fn listen(self: &Arc<Self>, number: u16) -> io::Result<Port> {
         let any = |ip: std::net::IpAddr| TcpListener::bind(SocketAddr::new(ip, 0));
-        // Both families by one socket; a kernel without IPv6 has the one only.
-        let listener = any(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| any(Ipv4Addr::UNSPECIFIED.into()))?;
+        let door = self.door();
+        let listener = match door {
+            // Both families by one socket; a kernel without IPv6 has the one only.
+            Door::Redirect => {
+                any(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| any(Ipv4Addr::UNSPECIFIED.into()))?
+            }
+            // Nobody is let in from farther away than before.
+            Door::Held => any(Ipv4Addr::LOCALHOST.into())?,
+        };
         listener.set_nonblocking(true)?;
-        let own_port = listener.local_addr()?.port();
+        let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let passing = Arc::new(AtomicUsize::new(0));
         let accepting =
-            tokio::spawn(connection::accept(Arc::clone(self), listener, number, Arc::clone(&passing)));
+            tokio::spawn(connection::accept(Arc::clone(self), listener, number, door, Arc::clone(&passing)));
         Ok(Port {
-            listener: own_port,
+            listener: address,
             accepting: accepting.abort_handle(),
             stealer: None,
             mirrors: Vec::new(),
@@ -270,11 +313,15 @@ impl Traffic {
 
     /// Makes the kernel's rules those of the wanted ports, and lets go of what nobody wants any more.
     async fn reconcile(self: &Arc<Self>) -> Result<(), RedirectError> {
+        // Nothing of the kernel's is changed then, and no listener ever goes.
+        if self.door() == Door::Held {
+            return Ok(());
+        }
         let mut redirect = Arc::clone(&self.redirect).lock_owned().await;
         let rules: Vec<Rule> = lock(&self.ports)
             .iter()
             .filter(|(_, port)| port.is_wanted())
-            .map(|(number, port)| Rule { port: *number, listener: port.listener })
+            .map(|(number, port)| Rule { port: *number, listener: port.listener.port() })
             .collect();
         let nobody = rules.is_empty();
         // Held by the blocking thread: also when this task is dropped half-way, changes come one after the other.

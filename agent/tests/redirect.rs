@@ -16,38 +16,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Agent, Client, Folder, PATIENCE, key};
+use common::{Agent, Caller, Client, Folder, PATIENCE, answer_lines, incoming, isolated, key, run};
 use nix::sched::{CloneFlags, setns};
 use protocol::agent::request::Op;
 use protocol::agent::response::Answer;
 use protocol::agent::to_client::Body;
 use protocol::agent::{Capture, Connect, Incoming, Response, Subscribe, Unsubscribe, connect};
 
-const INSIDE: &str = "AGENT_TEST_INSIDE";
 const POD: &str = "10.9.0.2:80";
 const POD_V6: &str = "[fd09::2]:80";
-
-/// Runs a test's body in namespaces of its own.
-fn isolated(name: &str, body: impl Future<Output = ()>) {
-    if std::env::var_os(INSIDE).is_some() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        return runtime.block_on(body);
-    }
-    let root = nix::unistd::geteuid().is_root();
-    let status = Command::new("unshare")
-        .args(if root { ["--net", "--mount"].as_slice() } else { &["--net", "--mount", "--map-root-user"] })
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
-        .status()
-        .unwrap();
-    assert!(status.success(), "{name} failed inside its namespaces");
-}
-
-fn run(command: &str) {
-    let status = Command::new("sh").args(["-ec", command]).status().unwrap();
-    assert!(status.success(), "{command}");
-}
 
 /// The pod: a process in a network namespace of its own, with a server on port 80 that answers each line.
 struct Pod {
@@ -116,72 +93,6 @@ impl Pod {
     }
 }
 
-/// `pod: LINE` for each line, and nothing more at its end.
-fn answer_lines(stream: TcpStream) {
-    let mut writer = stream.try_clone().unwrap();
-    for line in BufReader::new(stream).lines() {
-        let Ok(line) = line else { return };
-        if writer.write_all(format!("pod: {line}\n").as_bytes()).is_err() {
-            return;
-        }
-    }
-}
-
-/// Someone who talks to the pod, on threads of their own so that the test's runtime goes on.
-struct Caller(Option<BufReader<TcpStream>>);
-
-impl Caller {
-    async fn with<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut BufReader<TcpStream>) -> T + Send + 'static,
-    ) -> T {
-        let mut stream = self.0.take().unwrap();
-        let (stream, outcome) = tokio::task::spawn_blocking(move || {
-            let outcome = work(&mut stream);
-            (stream, outcome)
-        })
-        .await
-        .unwrap();
-        self.0 = Some(stream);
-        outcome
-    }
-
-    fn of(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self(Some(BufReader::new(stream)))
-    }
-
-    fn call(address: &str) -> Self {
-        let address: SocketAddr = address.parse().unwrap();
-        Self::of(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
-    }
-
-    fn say(&mut self, text: &str) {
-        self.0.as_mut().unwrap().get_mut().write_all(text.as_bytes()).unwrap();
-    }
-
-    async fn line(&mut self) -> String {
-        self.with(|stream| {
-            let mut line = String::new();
-            stream
-                .read_line(&mut line)
-                .map(|_| line.trim_end().to_owned())
-                .unwrap_or_else(|error| error.kind().to_string())
-        })
-        .await
-    }
-
-    /// Says a line and hears the answer.
-    async fn ask(&mut self, text: &str) -> String {
-        self.say(&format!("{text}\n"));
-        self.line().await
-    }
-
-    fn end(&mut self) {
-        self.0.as_mut().unwrap().get_mut().shutdown(std::net::Shutdown::Write).unwrap();
-    }
-}
-
 /// A folder for the agent's socket, and the agent of a pod.
 fn agent_of(pod: &Pod, folder: &Folder, more: &[&str]) -> Agent {
     let (pid, listen) = (format!("pid:{}", pod.process.id()), format!("unix:{}", folder.path("agent.sock")));
@@ -206,15 +117,6 @@ async fn subscribed(client: &mut Client, capture: Capture) -> u32 {
 async fn unsubscribe(client: &mut Client) {
     let response = client.call(Op::Unsubscribe(Unsubscribe { port: 80 })).await;
     assert_eq!(response.errno, 0, "{response:?}");
-}
-
-async fn incoming(client: &mut Client) -> Incoming {
-    client
-        .expect(|body| match body {
-            Body::Incoming(incoming) => Some(incoming.clone()),
-            _ => None,
-        })
-        .await
 }
 
 #[test]

@@ -19,6 +19,7 @@ use super::streams::Streams;
 use super::{Frames, Link, MAX_CONTENT, MAX_REQUESTS};
 use crate::files::Kept;
 use crate::serve::Agent;
+use crate::traffic::Reach;
 
 const TIME: Duration = Duration::from_secs(5);
 /// A stranger may not make us keep more than this.
@@ -95,9 +96,12 @@ async fn greet(
     let (asking, want_env) = (Arc::clone(agent), hello.want_env);
     let facts = tokio::task::spawn_blocking(move || asking.target.facts(want_env, &asking.files));
     let facts = facts.await.map_err(|_| Refused::Facts)?;
-    let incoming_why = agent.traffic.missing().unwrap_or_default();
-    let incoming = incoming_why.is_empty();
-    send(writer, Body::Welcome(Welcome { protocol, incoming, incoming_why, ..facts })).await?;
+    let (incoming, holds, incoming_why) = match agent.traffic.reach() {
+        Reach::Redirected => (true, false, String::new()),
+        Reach::Held(why) => (true, true, why),
+        Reach::None(why) => (false, false, why),
+    };
+    send(writer, Body::Welcome(Welcome { protocol, incoming, incoming_why, holds, ..facts })).await?;
     let outbox = Arc::new(Outbox::default());
     Ok(Link {
         id: agent.next_link(),

@@ -1,6 +1,6 @@
-//! One connection that the redirect led to us: to the session that stole it, or on to the target's program.
+//! One connection that came to us for a port: to the session that stole it, or on to the target's program.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -27,11 +27,21 @@ const KEEPALIVE_AFTER_SECONDS: u32 = 60;
 const KEEPALIVE_EVERY_SECONDS: u32 = 15;
 const KEEPALIVE_PROBES: u32 = 4;
 
+/// How the connections of a port come to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// The kernel leads them here; where they were meant to go can be asked of it.
+    Redirect,
+    /// They are dialled to us, in front of the port on loopback.
+    Held,
+}
+
 /// Takes the connections of one port for ever.
 pub(super) async fn accept(
     traffic: Arc<Traffic>,
     listener: TcpListener,
     number: u16,
+    door: Door,
     passing: Arc<AtomicUsize>,
 ) {
     loop {
@@ -40,7 +50,7 @@ pub(super) async fn accept(
                 let live = Live::new(&traffic.live);
                 let (traffic, passing) = (Arc::clone(&traffic), Arc::clone(&passing));
                 tokio::spawn(async move {
-                    serve(&traffic, stream, canonical(peer), number, &passing).await;
+                    serve(&traffic, stream, canonical(peer), number, door, &passing).await;
                     drop(live);
                 });
             }
@@ -68,11 +78,21 @@ impl Drop for Live {
     }
 }
 
-async fn serve(traffic: &Traffic, stream: TcpStream, peer: SocketAddr, number: u16, passing: &AtomicUsize) {
-    let original = match original(&stream, peer) {
-        // Dialled directly: passing it on would lead back to us.
-        Some(original) if original.port() == number => original,
-        other => return tracing::debug!(?other, port = number, "closed what was not led here"),
+async fn serve(
+    traffic: &Traffic,
+    stream: TcpStream,
+    peer: SocketAddr,
+    number: u16,
+    door: Door,
+    passing: &AtomicUsize,
+) {
+    let original = match door {
+        Door::Held => (Ipv4Addr::LOCALHOST, number).into(),
+        Door::Redirect => match original(&stream, peer) {
+            // Dialled directly: passing it on would lead back to us.
+            Some(original) if original.port() == number => original,
+            other => return tracing::debug!(?other, port = number, "closed what was not led here"),
+        },
     };
     if let Err(error) = tune(&stream) {
         tracing::debug!(%error, "a connection is served without its options");
@@ -80,7 +100,7 @@ async fn serve(traffic: &Traffic, stream: TcpStream, peer: SocketAddr, number: u
     let socket = Socket::Tcp(stream);
     let Takers { stealer, mirrors } = traffic.takers(number);
     let Some(stealer) = stealer else {
-        let pod = match outgoing::dial(original).await {
+        let pod = match dial_program(original, door).await {
             Ok(pod) => Socket::Tcp(pod),
             Err(errno) => return refuse(socket, number, errno),
         };
@@ -115,12 +135,23 @@ async fn serve(traffic: &Traffic, stream: TcpStream, peer: SocketAddr, number: u
     if !given_back {
         return socket.abort();
     }
-    match outgoing::dial(original).await {
+    match dial_program(original, door).await {
         Ok(pod) => pass(socket, Socket::Tcp(pod), copied.tee, copied.replay, passing).await,
         Err(errno) => {
             copied.tee.reset(errno);
             refuse(socket, number, errno);
         }
+    }
+}
+
+/// Connects to the target's program, where the connection was meant to go.
+async fn dial_program(original: SocketAddr, door: Door) -> Result<TcpStream, Errno> {
+    match outgoing::dial(original).await {
+        // Who dials in front of a port does not say which of the loopback addresses the program has.
+        Err(Errno::ECONNREFUSED) if door == Door::Held => {
+            outgoing::dial((Ipv6Addr::LOCALHOST, original.port()).into()).await
+        }
+        dialled => dialled,
     }
 }
 
@@ -217,12 +248,12 @@ fn original(stream: &TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
     match peer.ip() {
         IpAddr::V4(_) => {
             let raw = getsockopt(stream, sockopt::OriginalDst).ok()?;
-            let ip = std::net::Ipv4Addr::from(u32::from_be(raw.sin_addr.s_addr));
+            let ip = Ipv4Addr::from(u32::from_be(raw.sin_addr.s_addr));
             Some((ip, u16::from_be(raw.sin_port)).into())
         }
         IpAddr::V6(_) => {
             let raw = getsockopt(stream, sockopt::Ip6tOriginalDst).ok()?;
-            let ip = std::net::Ipv6Addr::from(raw.sin6_addr.s6_addr);
+            let ip = Ipv6Addr::from(raw.sin6_addr.s6_addr);
             Some((ip, u16::from_be(raw.sin6_port)).into())
         }
     }

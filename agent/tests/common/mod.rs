@@ -3,7 +3,8 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,12 +12,15 @@ use bytes::{Bytes, BytesMut};
 use protocol::agent::request::Op;
 use protocol::agent::to_client::Body;
 use protocol::agent::{
-    Closing, Data, End, Hello, PROTOCOL, Request, Reset, Response, ToAgent, ToClient, Welcome, to_agent,
+    Closing, Data, End, Hello, Incoming, PROTOCOL, Request, Reset, Response, ToAgent, ToClient, Welcome,
+    to_agent,
 };
 use protocol::auth::SecretKey;
 use protocol::codec;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+
+const INSIDE: &str = "AGENT_TEST_INSIDE";
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -235,4 +239,101 @@ pub fn variables(welcome: &Welcome) -> HashMap<String, String> {
             text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
         })
         .collect()
+}
+
+/// Runs a test's body in namespaces of its own.
+pub fn isolated(name: &str, body: impl Future<Output = ()>) {
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(body);
+    }
+    let root = nix::unistd::geteuid().is_root();
+    let status = Command::new("unshare")
+        .args(if root { ["--net", "--mount"].as_slice() } else { &["--net", "--mount", "--map-root-user"] })
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .status()
+        .unwrap();
+    assert!(status.success(), "{name} failed inside its namespaces");
+}
+
+pub fn run(command: &str) {
+    let status = Command::new("sh").args(["-ec", command]).status().unwrap();
+    assert!(status.success(), "{command}");
+}
+
+/// `pod: LINE` for each line, and nothing more at its end.
+pub fn answer_lines(stream: TcpStream) {
+    let mut writer = stream.try_clone().unwrap();
+    for line in BufReader::new(stream).lines() {
+        let Ok(line) = line else { return };
+        if writer.write_all(format!("pod: {line}\n").as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Someone who talks to the pod, on threads of their own so that the test's runtime goes on.
+pub struct Caller(Option<BufReader<TcpStream>>);
+
+impl Caller {
+    pub async fn with<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut BufReader<TcpStream>) -> T + Send + 'static,
+    ) -> T {
+        let mut stream = self.0.take().unwrap();
+        let (stream, outcome) = tokio::task::spawn_blocking(move || {
+            let outcome = work(&mut stream);
+            (stream, outcome)
+        })
+        .await
+        .unwrap();
+        self.0 = Some(stream);
+        outcome
+    }
+
+    pub fn of(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(Some(BufReader::new(stream)))
+    }
+
+    pub fn call(address: &str) -> Self {
+        let address: SocketAddr = address.parse().unwrap();
+        Self::of(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
+    }
+
+    pub fn say(&mut self, text: &str) {
+        self.0.as_mut().unwrap().get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    pub async fn line(&mut self) -> String {
+        self.with(|stream| {
+            let mut line = String::new();
+            stream
+                .read_line(&mut line)
+                .map(|_| line.trim_end().to_owned())
+                .unwrap_or_else(|error| error.kind().to_string())
+        })
+        .await
+    }
+
+    /// Says a line and hears the answer.
+    pub async fn ask(&mut self, text: &str) -> String {
+        self.say(&format!("{text}\n"));
+        self.line().await
+    }
+
+    pub fn end(&mut self) {
+        self.0.as_mut().unwrap().get_mut().shutdown(std::net::Shutdown::Write).unwrap();
+    }
+}
+
+pub async fn incoming(client: &mut Client) -> Incoming {
+    client
+        .expect(|body| match body {
+            Body::Incoming(incoming) => Some(incoming.clone()),
+            _ => None,
+        })
+        .await
 }

@@ -171,10 +171,10 @@ pub struct Welcome {
     /// Mount points inside the target that are volumes: neither its root nor kernel file systems.
     #[prost(string, repeated, tag = "8")]
     pub mounts: Vec<String>,
-    /// Whether the agent can take over ports; otherwise `incoming_why` says what is missing.
+    /// Whether the agent can take over ports.
     #[prost(bool, tag = "9")]
     pub incoming: bool,
-    /// What is missing for incoming traffic.
+    /// What is missing for redirecting a port; set when `incoming` is false, and when ports are held.
     #[prost(string, tag = "10")]
     pub incoming_why: String,
     /// The pod's addresses.
@@ -189,6 +189,9 @@ pub struct Welcome {
     /// The target process's command line, NUL-separated, for "which process gave the environment".
     #[prost(bytes = "bytes", tag = "14")]
     pub command: Bytes,
+    /// Ports are not redirected but held: see [`Subscribed::held_addr`]. `incoming` is true then.
+    #[prost(bool, tag = "15")]
+    pub holds: bool,
 }
 
 /// A question to the agent.
@@ -521,6 +524,11 @@ pub struct Subscribed {
     /// Established connections that were there before and stay with the pod.
     #[prost(uint32, tag = "1")]
     pub established: u32,
+    /// Where the agent listens in front of the port, in the target's network: only connections to there are taken.
+    /// Empty when those to the port itself are. It stays as long as the agent, who passes them on when nobody has
+    /// the port.
+    #[prost(string, tag = "2")]
+    pub held_addr: String,
 }
 
 /// Gives a port back; connections already taken go on.
