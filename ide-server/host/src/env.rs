@@ -149,7 +149,7 @@ mod tests {
             "LC_ALL=C",
             "EMPTY=",
         ]
-        .map(Bytes::from_static)
+        .map(|text| Bytes::from_static(text.as_bytes()))
         .to_vec()
     }
 

@@ -20,7 +20,7 @@ use addr::Address;
 use protocol::agent::Welcome;
 use protocol::host::{NetworkPlan, PortState};
 use regex::bytes::Regex;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
@@ -47,6 +47,13 @@ pub struct PodFacts {
 }
 
 impl PodFacts {
+    /// The pod's own address towards `to`; `None` when it has none of that family.
+    fn towards(&self, to: SocketAddr) -> Option<std::net::IpAddr> {
+        self.addresses.iter().find(|own| own.is_ipv4() == to.is_ipv4() && !own.is_loopback()).copied()
+    }
+}
+
+impl PodFacts {
     /// Reads them from the agent's welcome.
     pub fn of(welcome: &Welcome) -> Self {
         Self {
@@ -69,6 +76,23 @@ struct State {
     /// Connections handed in by us, by the address they come from on this machine.
     accepted: HashMap<SocketAddr, Accepted>,
     datagrams: datagrams::Paths,
+    /// Connections that have ended, oldest first: programs still ask for their names.
+    ended: VecDeque<u64>,
+}
+
+/// How many ended connections are still known by name.
+const KEPT: usize = 4096;
+
+impl State {
+    /// A connection has ended; it is forgotten when enough others have.
+    fn retire(&mut self, cookie: u64) {
+        self.ended.push_back(cookie);
+        if self.ended.len() > KEPT
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.remote.remove(&oldest);
+        }
+    }
 }
 
 /// A socket that is connected to something of the pod.

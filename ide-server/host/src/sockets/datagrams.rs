@@ -54,9 +54,16 @@ pub(super) fn connect(
     to: SocketAddr,
     family: i32,
 ) -> Verdict {
+    // getaddrinfo(3) connects just to learn which families have a way there, and from which address.
+    let own = sockets.pod.towards(to);
+    if own.is_none() && !to.ip().is_loopback() && !sockets.pod.addresses.is_empty() {
+        return Verdict::fail(libc::ENETUNREACH);
+    }
     let connected = sockets.relay_to(fd, cookie, to, family).and_then(|relay| {
         sys::connect(fd, &relay)?;
-        lock(&sockets.state).remote.insert(cookie, Remote { peer: raw, pod_addr: None, relay });
+        let port = addr::inet(&sys::local_name(fd)?).map_or(0, |local| local.port());
+        let pod_addr = own.map(|ip| SocketAddr::new(ip, port));
+        lock(&sockets.state).remote.insert(cookie, Remote { peer: raw, pod_addr, relay });
         Ok(Answer::Value(0))
     });
     Verdict::Now(Answer::from_result(connected))

@@ -123,8 +123,19 @@ impl Sockets {
             header_filter: self.plan.incoming.header_filter.clone(),
         };
         match self.runtime.block_on(self.link.subscribe(subscribe)) {
-            Ok(_) => {
+            Ok(subscribed) => {
                 self.journal.note(SessionEvent::Port(port.clone()));
+                if !subscribed.held_addr.is_empty() {
+                    let (number, at) = (port.pod_port, &subscribed.held_addr);
+                    let then = match capture {
+                        Capture::Steal => "they reach the debuggee, and the process when nobody steals",
+                        Capture::Mirror => "they reach the process, and the debuggee sees a copy",
+                    };
+                    self.journal.warn(
+                        "port-held",
+                        format!("port {number} cannot be redirected here; send requests to {at}, from there {then}"),
+                    );
+                }
                 true
             }
             Err(error) => {

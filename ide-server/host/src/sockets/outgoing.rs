@@ -15,11 +15,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How long a non-blocking connect keeps its event loop.
 const HOLD: Duration = Duration::from_millis(1500);
-/// What a blocking connect waits for the agent: about the kernel's own patience.
-const BLOCKING: Duration = Duration::from_secs(130);
+/// What a connect may take in the pod. Less than the kernel's two minutes: a thread that waits in us is deaf to Ctrl-C.
+const BLOCKING: Duration = Duration::from_secs(30);
 
 /// Where a destination lives.
 #[derive(Debug, PartialEq, Eq)]
@@ -153,21 +154,41 @@ impl Sockets {
             && sys::socket_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).unwrap_or(0) != 0;
         let relay = self.relay.address(family, only_v6);
         let nonblocking = sys::is_nonblocking(fd);
-        let patience = if nonblocking { HOLD } else { BLOCKING };
-        let opened = self.runtime.block_on(self.link.connect_stream(To::Tcp(to.to_string()), patience));
-        let (connected, stream) = opened.map_err(|error| error as i32)?;
+        let (opened_tx, mut opened) = oneshot::channel();
+        let link = self.link.clone();
+        self.runtime.spawn(async move {
+            // A program that was killed meanwhile no longer asks.
+            let _ = opened_tx.send(link.connect_stream(To::Tcp(to.to_string()), BLOCKING).await);
+        });
+        let patience = if nonblocking { HOLD } else { BLOCKING + HOLD };
+        let (coming_tx, coming) = oneshot::channel();
+        let mut pod_addr = None;
+        match self.runtime.block_on(async { tokio::time::timeout(patience, &mut opened).await }) {
+            Ok(Ok(opened)) => {
+                let (connected, stream) = opened.map_err(|error| error as i32)?;
+                pod_addr = connected.pod_addr.parse().ok();
+                // The receiver is right here.
+                let _ = coming_tx.send(stream);
+            }
+            Ok(Err(_)) => return Err(libc::ECONNRESET),
+            Err(_) if !nonblocking => return Err(libc::ETIMEDOUT),
+            Err(_) => {
+                self.runtime.spawn(async move {
+                    if let Ok(Ok((_, stream))) = opened.await {
+                        let _ = coming_tx.send(stream);
+                    }
+                });
+            }
+        }
         let result = sys::connect(fd, &relay);
         if !matches!(result, Ok(()) | Err(libc::EINPROGRESS)) {
             return result;
         }
         let source = addr::inet(&sys::local_name(fd)?).ok_or(libc::EINVAL)?;
-        let remote = Remote { peer: raw, pod_addr: connected.pod_addr.parse().ok(), relay };
-        lock(&self.state).remote.insert(cookie, remote);
+        lock(&self.state).remote.insert(cookie, Remote { peer: raw, pod_addr, relay });
         let sockets = Arc::clone(self);
-        let done = move || {
-            lock(&sockets.state).remote.remove(&cookie);
-        };
-        self.relay.announce(source, stream, Box::new(done));
+        let done = move || lock(&sockets.state).retire(cookie);
+        self.relay.announce(source, coming, Box::new(done));
         result
     }
 

@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// How long a connection may be ahead of its announcement.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,9 +25,12 @@ pub(super) struct Relay {
 
 #[derive(Default)]
 struct Waiting {
-    streams: Mutex<HashMap<SocketAddr, (PodStream, Done)>>,
+    streams: Mutex<HashMap<SocketAddr, (Coming, Done)>>,
     announced: Notify,
 }
+
+/// A stream of the pod that is there, or may still come; dropped unsent when it cannot be had.
+pub(super) type Coming = oneshot::Receiver<PodStream>;
 
 /// Run when the stream has ended.
 pub(super) type Done = Box<dyn FnOnce() + Send>;
@@ -60,7 +63,7 @@ impl Relay {
     }
 
     /// Announces that the connection from `source` is to be joined to `stream`.
-    pub(super) fn announce(&self, source: SocketAddr, stream: PodStream, done: Done) {
+    pub(super) fn announce(&self, source: SocketAddr, stream: Coming, done: Done) {
         lock(&self.waiting.streams).insert(addr::plain(source), (stream, done));
         self.waiting.announced.notify_waiters();
     }
@@ -94,7 +97,15 @@ async fn join(connection: TcpStream, source: SocketAddr, waiting: Arc<Waiting>) 
         tracing::warn!(%source, "a connection that is none of the session's was closed");
         return;
     };
-    let _ = pump(connection, stream).await;
+    match stream.await {
+        Ok(stream) => drop(pump(connection, stream).await),
+        // The program was told EINPROGRESS long ago: what it can still see is a reset.
+        Err(_) => {
+            if let Err(error) = connection.set_zero_linger() {
+                tracing::debug!(%error, "a connection cannot be reset; it is closed");
+            }
+        }
+    }
     done();
 }
 

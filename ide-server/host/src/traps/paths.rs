@@ -3,7 +3,7 @@
 use super::memory;
 use super::notify::Answer;
 use super::{Call, Verdict};
-use crate::files::FileServer;
+use crate::files::{Backend, FileServer};
 use crate::places::Places;
 use crate::sys::{self, Errno};
 use protocol::host::Place;
@@ -46,10 +46,23 @@ enum Use {
     Statfs {
         to: u64,
     },
-    GetAttribute,
-    ListAttributes,
+    GetAttribute {
+        follow: bool,
+    },
+    ListAttributes {
+        follow: bool,
+    },
     /// Makes, removes, renames or changes something.
     Change,
+}
+
+/// A path of a caller's, found.
+struct Located {
+    /// Absolute, as the caller spelled it: links and a trailing slash count when it is walked.
+    absolute: Vec<u8>,
+    /// Without `.`, `..` and double slashes: what rules are about.
+    normal: Vec<u8>,
+    place: Place,
 }
 
 /// A path argument of a call.
@@ -103,16 +116,16 @@ impl Paths {
         if raw.is_empty() {
             return Ok(Verdict::CONTINUE);
         }
-        let (path, place) = self.locate(call, named.dirfd, &raw)?;
+        let Located { absolute, normal, place } = self.locate(call, named.dirfd, &raw)?;
         if let Some((dirfd, address)) = named.other {
             let other = memory::path(call.tid(), address)?;
-            let (_, other_place) = self.locate(call, dirfd, &other)?;
+            let other_place = self.locate(call, dirfd, &other)?.place;
             let is_pod = |place| matches!(place, Place::Remote | Place::RemoteRead);
             if is_pod(other_place) != is_pod(place) {
                 return Ok(Verdict::fail(libc::EXDEV));
             }
         }
-        if let Some(made) = self.made.get(&path) {
+        if let Some(made) = self.made.get(&normal) {
             return Ok(self.answer_made(call, made, &named.what));
         }
         let changes = match named.what {
@@ -121,38 +134,50 @@ impl Paths {
             _ => false,
         };
         match place {
-            Place::Local => Ok(self.local(call, &raw, path, named.what)),
+            Place::Local => Ok(self.local(call, &raw, normal, named.what)),
             Place::RemoteReadLocalWrite if changes => Ok(Verdict::CONTINUE),
             Place::Hidden => Ok(Verdict::fail(libc::ENOENT)),
             _ if matches!(named.what, Use::Change) => Ok(Verdict::fail(libc::EROFS)),
             _ => {
                 let (call, paths) = (call.clone(), Arc::clone(self));
-                Ok(Verdict::later(move || Answer::from_result(paths.remote(&call, &path, &named.what))))
+                Ok(Verdict::later(move || Answer::from_result(paths.remote(&call, &absolute, &named.what))))
             }
         }
     }
 
-    /// The absolute, normalised path a caller means, and where it lives.
-    fn locate(&self, call: &Call, dirfd: i32, raw: &[u8]) -> Result<(Vec<u8>, Place), Errno> {
+    /// The path a caller means, and where it lives.
+    fn locate(&self, call: &Call, dirfd: i32, raw: &[u8]) -> Result<Located, Errno> {
         let absolute = if raw.first() == Some(&b'/') {
             raw.to_vec()
         } else {
-            let tid = call.tid();
-            let folder = if dirfd == libc::AT_FDCWD {
-                format!("/proc/{tid}/cwd")
-            } else {
-                format!("/proc/{tid}/fd/{dirfd}")
-            };
-            let folder = std::fs::read_link(folder).map_err(|e| e.raw_os_error().unwrap_or(libc::EBADF))?;
-            let mut joined = std::os::unix::ffi::OsStringExt::into_vec(folder.into_os_string());
+            let mut joined = self.folder(call, dirfd)?;
             joined.push(b'/');
             joined.extend_from_slice(raw);
             joined
         };
         let mut buffer = vec![0; absolute.len() + 1];
-        let path = policy::normalize(&absolute, &mut buffer).ok_or(libc::ENOENT)?.to_vec();
-        let place = self.places.of(&path);
-        Ok((path, place))
+        let normal = policy::normalize(&absolute, &mut buffer).ok_or(libc::ENOENT)?.to_vec();
+        let place = self.places.of(&normal);
+        Ok(Located { absolute, normal, place })
+    }
+
+    /// What a relative path starts from.
+    fn folder(&self, call: &Call, dirfd: i32) -> Result<Vec<u8>, Errno> {
+        let tid = call.tid();
+        let link = if dirfd == libc::AT_FDCWD {
+            format!("/proc/{tid}/cwd")
+        } else {
+            format!("/proc/{tid}/fd/{dirfd}")
+        };
+        let text = std::fs::read_link(link).map_err(|e| e.raw_os_error().unwrap_or(libc::EBADF))?;
+        let text = std::os::unix::ffi::OsStringExt::into_vec(text.into_os_string());
+        // Only the mount of our own namespace shows the pod's path as it is, and only while it is there.
+        let plain = self.files.backend() == Backend::FuseUserns && !text.ends_with(b" (deleted)");
+        if plain || dirfd == libc::AT_FDCWD {
+            return Ok(text);
+        }
+        let dev = stat_of(&call.caller.descriptor(dirfd)?)?.st_dev;
+        Ok(self.files.pod_path(dev, &text).unwrap_or(text))
     }
 
     /// A local path is the kernel's to walk, unless only its normal form exists here: `/pod/../etc/hostname`.
@@ -161,8 +186,14 @@ impl Paths {
         if !dots || !raw.starts_with(b"/") || !self.passes_through_pod(raw) {
             return Verdict::CONTINUE;
         }
-        let call = call.clone();
-        Verdict::later(move || Answer::from_result(on_this_machine(&call, &path, &what)))
+        let (call, paths) = (call.clone(), Arc::clone(self));
+        Verdict::later(move || {
+            // Above a volume there may be a folder that only the pod has: `ls -la` looks at `..` there.
+            Answer::from_result(match on_this_machine(&call, &path, &what) {
+                Err(libc::ENOENT) => paths.remote(&call, &path, &what),
+                result => result,
+            })
+        })
     }
 
     fn passes_through_pod(&self, raw: &[u8]) -> bool {
@@ -183,8 +214,8 @@ impl Paths {
             Use::Access { mode, .. } if mode & (libc::W_OK | libc::X_OK) != 0 => Err(libc::EACCES),
             Use::Access { .. } => Ok(Answer::Value(0)),
             Use::Readlink { .. } => Err(libc::EINVAL),
-            Use::GetAttribute => Err(libc::ENODATA),
-            Use::ListAttributes => Ok(Answer::Value(0)),
+            Use::GetAttribute { .. } => Err(libc::ENODATA),
+            Use::ListAttributes { .. } => Ok(Answer::Value(0)),
             Use::Change => Err(libc::EROFS),
             Use::Statfs { .. } => Ok(Answer::Continue),
         }))
@@ -210,8 +241,8 @@ impl Paths {
             }
             Use::Statfs { to } => put(call, to, &self.files.statfs(path)?),
             // The pod's extended attributes are not carried over: none is a true answer for what is shown here.
-            Use::GetAttribute => self.files.stat(path, true).and(Err(libc::ENODATA)),
-            Use::ListAttributes => self.files.stat(path, true).map(|_| Answer::Value(0)),
+            Use::GetAttribute { follow } => self.files.getxattr(path, follow).map(|_| Answer::Value(0)),
+            Use::ListAttributes { follow } => self.files.listxattr(path, follow).map(|_| Answer::Value(0)),
             Use::Change => Err(libc::EROFS),
         }
     }
@@ -230,8 +261,8 @@ fn on_this_machine(call: &Call, path: &[u8], what: &Use) -> Result<Answer, Errno
         Use::Statx { to, mask, follow } => put(call, to, &statx_of(&at(link(follow))?, mask)?),
         Use::Access { mode, .. } => sys::access_local(path, mode).map(|()| Answer::Value(0)),
         // As for the pod's own paths: none are shown.
-        Use::GetAttribute => at(0).and(Err(libc::ENODATA)),
-        Use::ListAttributes => at(0).map(|_| Answer::Value(0)),
+        Use::GetAttribute { follow } => at(link(follow)).and(Err(libc::ENODATA)),
+        Use::ListAttributes { follow } => at(link(follow)).map(|_| Answer::Value(0)),
         _ => Ok(Answer::Continue),
     }
 }
@@ -299,8 +330,10 @@ fn named(call: &Call) -> Result<Option<Named>, Errno> {
         libc::SYS_faccessat2 => at(0, Use::Access { mode: int(2), follow: follow(int(3)) }),
         libc::SYS_readlinkat => at(0, Use::Readlink { to: a[2], room: a[3] as usize }),
         libc::SYS_statfs => cwd(Use::Statfs { to: a[1] }),
-        libc::SYS_getxattr | libc::SYS_lgetxattr => cwd(Use::GetAttribute),
-        libc::SYS_listxattr | libc::SYS_llistxattr => cwd(Use::ListAttributes),
+        libc::SYS_getxattr => cwd(Use::GetAttribute { follow: true }),
+        libc::SYS_lgetxattr => cwd(Use::GetAttribute { follow: false }),
+        libc::SYS_listxattr => cwd(Use::ListAttributes { follow: true }),
+        libc::SYS_llistxattr => cwd(Use::ListAttributes { follow: false }),
         libc::SYS_setxattr
         | libc::SYS_lsetxattr
         | libc::SYS_removexattr
