@@ -26,7 +26,7 @@ class Wire:
         self.connection.connect(path)
         self.connection.settimeout(None)
         self.stream = self.connection.makefile("rb")
-        self.sequence, self.gone = 0, False
+        self.sequence, self.gone, self.initialized = 0, False, initialize
         self.answers: dict[int, dict] = {}
         self.waited_for: set[int] = set()
         self.notices: deque[dict] = deque()
@@ -116,15 +116,24 @@ class Wire:
         assert found is not None, f"no {method} within {seconds:g} s"
         return found["params"]
 
+    def drop(self):
+        """Goes away without a word, as an editor that was killed."""
+        try:
+            self.connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the daemon was first
+        self.connection.close()
+
     def close(self, strict=True):
         try:
             if not self.gone:
-                self.request("shutdown", seconds=5)
+                if self.initialized:
+                    self.request("shutdown", seconds=5)
                 self.notify("exit", None)
             with self.changed:
                 self.changed.wait_for(lambda: self.gone, 5)
         finally:
-            self.connection.close()
+            self.drop()
         if strict:
             unexpected = [message for message in self.notices if message["method"] not in ("$/progress", "session/event")]
             assert not self.strays and not unexpected, f"arrived without anybody waiting: {self.strays + unexpected}"
