@@ -116,6 +116,17 @@ impl<'a> PathView<'a> {
         (self.fallback, None)
     }
 
+    /// The verdict of paths that no rule fits.
+    #[must_use]
+    pub const fn fallback(&self) -> Verdict {
+        self.fallback
+    }
+
+    /// The rules in their order: kind, verdict, and the path they name (the root is the empty path).
+    pub fn rules(&self) -> impl Iterator<Item = (RuleKind, Verdict, &'a [u8])> + use<'a> {
+        Rules { rest: self.rules }.map(|rule| (rule.kind, rule.verdict, rule.path))
+    }
+
     /// Whether every path there is gets this verdict, so that the caller need not look at paths at all.
     #[must_use]
     pub fn always(&self) -> Option<Verdict> {
