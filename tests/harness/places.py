@@ -58,3 +58,11 @@ def product(build=True) -> Path:
     if not binary.exists():
         raise NotBuilt(f"{binary} is missing: cargo build --release -p ide-server")
     return binary
+
+
+def agent() -> Path | None:
+    """The static agent: the one named by MIRRORD_IDE_AGENT, else the one that the checkout's product was made with."""
+    if chosen := os.environ.get("MIRRORD_IDE_AGENT"):
+        return Path(chosen)
+    found = target_folder().glob(f"embedded/{os.uname().machine}-*/embedded/agent")
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
