@@ -16,6 +16,9 @@ pub trait LocalSocket: Send {
     /// The two directions.
     fn halves(&mut self) -> (impl AsyncRead + Unpin + Send, impl AsyncWrite + Unpin + Send);
 
+    /// Makes small writes leave at once, where the kind of socket would hold them back.
+    fn hurry(&self) -> io::Result<()>;
+
     /// Makes the close that follows a reset, where the kind of socket knows such a thing.
     fn abort(&self) -> io::Result<()>;
 }
@@ -23,6 +26,10 @@ pub trait LocalSocket: Send {
 impl LocalSocket for TcpStream {
     fn halves(&mut self) -> (impl AsyncRead + Unpin + Send, impl AsyncWrite + Unpin + Send) {
         self.split()
+    }
+
+    fn hurry(&self) -> io::Result<()> {
+        self.set_nodelay(true)
     }
 
     fn abort(&self) -> io::Result<()> {
@@ -33,6 +40,10 @@ impl LocalSocket for TcpStream {
 impl LocalSocket for UnixStream {
     fn halves(&mut self) -> (impl AsyncRead + Unpin + Send, impl AsyncWrite + Unpin + Send) {
         self.split()
+    }
+
+    fn hurry(&self) -> io::Result<()> {
+        Ok(())
     }
 
     /// Unix sockets have no reset; a close with unread bytes is the nearest.
@@ -54,6 +65,10 @@ pub struct Pumped {
 
 /// Copies both ways until the connection is over.
 pub async fn pump<L: LocalSocket>(mut local: L, stream: PodStream) -> Pumped {
+    // Nagle's algorithm would hold back an answer for the delayed acknowledgement of the one before it, 40 ms.
+    if let Err(error) = local.hurry() {
+        tracing::debug!(%error, "a connection keeps Nagle's algorithm");
+    }
     let (mut reader, mut writer) = stream.split();
     let mut pumped = Pumped { to_pod: 0, from_pod: 0, reset: None };
     let (local_reader, local_writer) = local.halves();

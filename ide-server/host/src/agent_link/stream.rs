@@ -18,6 +18,8 @@ use std::time::Instant;
 
 /// How much payload of one stream waits for its turn at most; what comes on top waits with its sender.
 const QUEUED: usize = 128 << 10;
+/// How far the window of a stream grows whose reader keeps up: what a far cluster has on its way at full speed.
+const MAX_WINDOW: u32 = 4 << 20;
 /// Datagrams that wait in one direction of one stream; more are dropped, as a full socket buffer does.
 const DATAGRAMS: usize = 256;
 
@@ -71,6 +73,8 @@ struct Receive {
     finish: Option<Finish>,
     waker: Option<Waker>,
     /// What the agent may still send.
+    left: u32,
+    /// What it may have sent at most, with nothing read.
     window: u32,
     /// Taken by the reader and not granted again yet.
     taken: u32,
@@ -112,7 +116,7 @@ pub(super) enum Verdict {
 impl StreamState {
     pub(super) fn new(id: u64, kind: Kind) -> Self {
         let send = Send { credit: INITIAL_CREDIT.into(), ..Send::default() };
-        let receive = Receive { window: INITIAL_CREDIT, ..Receive::default() };
+        let receive = Receive { left: INITIAL_CREDIT, window: INITIAL_CREDIT, ..Receive::default() };
         Self {
             id,
             kind,
@@ -172,8 +176,8 @@ impl StreamState {
                 return Verdict::Fine;
             }
             Kind::Datagrams => {}
-            Kind::Bytes => match receive.window.checked_sub(bytes.len() as u32) {
-                Some(left) => receive.window = left,
+            Kind::Bytes => match receive.left.checked_sub(bytes.len() as u32) {
+                Some(left) => receive.left = left,
                 None => return Verdict::Reset(Errno::EPROTO),
             },
         }
@@ -350,11 +354,16 @@ impl StreamState {
             return None;
         }
         receive.taken += length as u32;
-        if receive.taken < INITIAL_CREDIT / 2 || receive.finish.is_some() {
+        if receive.taken < receive.window / 2 || receive.finish.is_some() {
             return None;
         }
-        let grant = std::mem::take(&mut receive.taken);
-        receive.window += grant;
+        let mut grant = std::mem::take(&mut receive.taken);
+        // With nothing waiting it is the way, not the reader, that holds the stream up: twice as much may be on it.
+        if receive.queue.is_empty() && receive.window < MAX_WINDOW {
+            grant += receive.window;
+            receive.window *= 2;
+        }
+        receive.left += grant;
         Some(grant)
     }
 }

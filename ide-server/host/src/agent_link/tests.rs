@@ -2,6 +2,7 @@
 
 mod peer;
 mod pumping;
+mod real_agent;
 mod requests;
 mod streams;
 mod supervision;

@@ -38,7 +38,7 @@ impl Transport {
             },
             Endpoint::PortForward { namespace, pod, port, .. } => {
                 let client = clusters.client(endpoint).await?;
-                let opened = port_forward::open(client, namespace, pod, *port).await;
+                let opened = port_forward::open(&client, namespace, pod, *port).await;
                 if opened.is_err() {
                     clusters.forget();
                 }

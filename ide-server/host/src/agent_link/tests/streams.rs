@@ -106,26 +106,36 @@ async fn a_stream_without_credit_waits_and_delays_no_other() {
 }
 
 #[tokio::test]
-async fn credit_is_granted_in_halves_as_the_reader_takes() {
+async fn credit_is_granted_in_halves_as_the_reader_takes_and_more_once_it_waits() {
     let place = Somewhere::new();
     let (link, _, mut wire) = linked(&place).await;
     let (id, mut stream) = open(&link, &mut wire).await;
-    let half = INITIAL_CREDIT as usize / 2;
-    for at in (0..half * 2).step_by(MAX_CHUNK) {
+    let whole = INITIAL_CREDIT as usize;
+    let half = whole / 2;
+    for at in (0..whole).step_by(MAX_CHUNK) {
         wire.data(id, pattern(0, at, MAX_CHUNK)).await;
     }
     // Nothing is granted for what nobody has read: the first frame comes after the first half was.
     assert!(timeout(Duration::from_millis(100), wire.try_next()).await.is_err());
-    for round in 0..2 {
-        let mut taken = 0;
-        while taken < half {
+    let mut taken = 0;
+    // The second grant is for a reader that has taken all and waits: its window is twice as large from then on.
+    for grant in [half, half + whole] {
+        let until = taken + half;
+        while taken < until {
             let Chunk::Data(bytes) = stream.recv().await else { panic!("no data") };
-            assert!(bytes == pattern(0, round * half + taken, bytes.len()));
+            assert!(bytes == pattern(0, taken, bytes.len()));
             taken += bytes.len();
         }
         let granted = wire.next().await;
-        assert_eq!(granted, to_agent::Body::Credit(Credit { stream: id, bytes: half as u32 }));
+        assert_eq!(granted, to_agent::Body::Credit(Credit { stream: id, bytes: grant as u32 }));
     }
+    // All that was granted may be sent, and not a byte more.
+    for at in (0..2 * whole).step_by(MAX_CHUNK) {
+        wire.data(id, pattern(0, at, MAX_CHUNK)).await;
+    }
+    assert!(timeout(Duration::from_millis(100), wire.try_next()).await.is_err());
+    wire.data(id, Bytes::from_static(b"!")).await;
+    assert!(matches!(wire.next().await, to_agent::Body::Reset(reset) if reset.errno == Errno::EPROTO as i32));
 }
 
 #[tokio::test]

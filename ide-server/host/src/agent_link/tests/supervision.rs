@@ -40,7 +40,8 @@ async fn asked_for(wire: &mut Wire) -> (u64, Subscribe) {
 
 async fn grant(wire: &mut Wire) -> Subscribe {
     let (id, subscribe) = asked_for(wire).await;
-    wire.answer(id, response::Answer::Subscribed(Subscribed { established: 3 })).await;
+    wire.answer(id, response::Answer::Subscribed(Subscribed { established: 3, ..Subscribed::default() }))
+        .await;
     subscribe
 }
 
