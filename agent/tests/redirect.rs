@@ -9,7 +9,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use nix::sched::{CloneFlags, setns};
 use protocol::agent::request::Op;
 use protocol::agent::response::Answer;
 use protocol::agent::to_client::Body;
-use protocol::agent::{Capture, Connect, Incoming, Response, Subscribe, Unsubscribe, connect};
+use protocol::agent::{Capture, Connect, Response, Subscribe, Unsubscribe, connect};
 
 const POD: &str = "10.9.0.2:80";
 const POD_V6: &str = "[fd09::2]:80";

@@ -36,7 +36,11 @@ impl LocalSpec {
 }
 
 /// Starts an agent and waits until it listens. On failure, or when `cancel` comes, nothing of it is left.
-pub(crate) async fn create(state: &StateFolder, spec: &LocalSpec, order: &Order) -> Result<AgentRecord, ErrorData> {
+pub(crate) async fn create(
+    state: &StateFolder,
+    spec: &LocalSpec,
+    order: &Order,
+) -> Result<AgentRecord, ErrorData> {
     let Order { agent, keys, idle, cancel, .. } = order;
     let program = embedded::agent()?;
     let socket = state.agent(agent, "sock");
@@ -53,7 +57,7 @@ pub(crate) async fn create(state: &StateFolder, spec: &LocalSpec, order: &Order)
         .args(keys.iter().flat_map(|key| ["--admit".to_owned(), key.to_string()]))
         .arg("--admin")
         .arg(&admin)
-        .args(["--target", &format!("pid:{}", spec.pid)])
+        .args(["--target", &format!("pid:{}", spec.pid), "--hold"])
         .args(["--idle-seconds", &idle.as_secs().max(1).to_string()])
         .args(["--log", log_level(&spec.log_level)])
         .env_clear()
