@@ -93,6 +93,21 @@ pub(crate) struct Order {
     pub(crate) cancel: CancellationToken,
 }
 
+/// An agent that could not be made.
+#[derive(Debug)]
+pub struct NotMade {
+    /// Why.
+    pub error: ErrorData,
+    /// What is left of it and is to be removed.
+    pub left: Option<Box<AgentRecord>>,
+}
+
+impl From<ErrorData> for NotMade {
+    fn from(error: ErrorData) -> Self {
+        Self { error, left: None }
+    }
+}
+
 /// One agent.
 #[derive(Debug)]
 pub struct Agent {

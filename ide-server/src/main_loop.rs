@@ -3,7 +3,7 @@
 //! What takes time (resolving, starting agents, talking to session hosts) runs in tasks that hold a copy of what they
 //! need and come back as events.
 
-use crate::agents::{Agent, AgentRecord, Wanted};
+use crate::agents::{Agent, AgentRecord, NotMade, Wanted};
 use crate::handlers;
 use crate::rpc::connection::Outbox;
 use crate::session::{HostLink, Planned, Session};
@@ -100,8 +100,8 @@ pub enum Event {
     AgentMade {
         /// Which.
         agent: String,
-        /// How it went; the error when nothing is left of it.
-        result: Result<AgentRecord, ErrorData>,
+        /// How it went.
+        result: Result<AgentRecord, NotMade>,
     },
     /// An agent has let a session in, or not.
     AgentAdmitted {

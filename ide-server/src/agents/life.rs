@@ -1,6 +1,6 @@
 //! What happens to an agent between its first session and its end; all of it in the main loop.
 
-use super::{Agent, AgentRecord, AgentSpec, Given, Order, Phase, Place, Wanted, local, process};
+use super::{Agent, AgentRecord, AgentSpec, Given, NotMade, Order, Phase, Place, Wanted, local, process};
 use crate::cluster;
 use crate::main_loop::{Daemon, Event, EventSender, answer, send};
 use crate::session::start::Steps;
@@ -81,17 +81,17 @@ impl Daemon {
         let (state, events) = (self.state.clone(), self.events.clone());
         tokio::spawn(async move {
             let result = match &spec {
-                AgentSpec::Local(spec) => local::create(&state, spec, &order).await,
-                AgentSpec::Job(spec) => cluster::agent::create(spec, &order).await,
+                AgentSpec::Local(spec) => local::create(&state, spec, &order).await.map_err(Into::into),
+                AgentSpec::Job(spec) => cluster::agent::create(&state, spec, &order).await,
             };
             send(&events, Event::AgentMade { agent: name, result });
         });
     }
 
-    pub(crate) fn agent_made(&mut self, name: &str, result: Result<AgentRecord, ErrorData>) {
+    pub(crate) fn agent_made(&mut self, name: &str, result: Result<AgentRecord, NotMade>) {
         let mut record = match result {
             Ok(record) => record,
-            Err(error) => return self.agent_not_made(name, &error),
+            Err(not_made) => return self.agent_not_made(name, not_made),
         };
         let Some(agent) = self.agents.get_mut(name) else { return };
         record.idle_seconds = agent.idle.as_secs();
@@ -138,9 +138,9 @@ impl Daemon {
         }
     }
 
-    fn agent_not_made(&mut self, name: &str, error: &ErrorData) {
-        let agent = self.agents.remove(name);
-        if let Some(Agent { phase: Phase::Starting { waiting, moving, .. }, .. }) = agent {
+    fn agent_not_made(&mut self, name: &str, NotMade { error, left }: NotMade) {
+        let Some(mut agent) = self.agents.remove(name) else { return };
+        if let Phase::Starting { waiting, moving, .. } = agent.phase {
             for wanted in waiting {
                 answer(wanted.reply, Err(error.clone()));
             }
@@ -150,7 +150,15 @@ impl Daemon {
                 self.publish(&session, state::now(), News::Happened { happened: event });
             }
         }
-        self.note_end_of_agent(name);
+        match left {
+            Some(record) => {
+                agent.sessions.clear();
+                agent.phase = Phase::Ready(*record);
+                self.agents.insert(name.to_owned(), agent);
+                self.remove_agent(name);
+            }
+            None => self.note_end_of_agent(name),
+        }
     }
 
     pub(crate) fn agent_admitted(
@@ -344,6 +352,8 @@ impl Daemon {
         for record in records {
             let name = record.agent.clone();
             tracing::info!(agent = name, place = record.place_text(), "taking over an agent");
+            // The earlier daemon ended while it was made: nobody holds a key to it.
+            let is_whole = !matches!(&record.place, Place::Job { pod, .. } if pod.is_empty());
             watch(&self.events, name.clone(), &record);
             let agent = Agent {
                 key: record.key.clone(),
@@ -355,7 +365,10 @@ impl Daemon {
                 period: 0,
                 since: Instant::now(),
             };
-            self.agents.insert(name, agent);
+            self.agents.insert(name.clone(), agent);
+            if !is_whole {
+                self.remove_agent(&name);
+            }
         }
     }
 }

@@ -8,10 +8,24 @@ use kube::config::Kubeconfig;
 use protocol::ide::{ErrorData, ErrorKind};
 use session_host::agent_link::{ClusterAccess, LinkError, cluster_client};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-/// How long the API server may take to say who we are; what answers later would not make a session.
+/// How long the API server may take for one answer; the errors of a start are promised within 5 s.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// Clusters and users that are asked about at a time.
+const KEPT_CLIENTS: usize = 16;
+
+/// Clients by the way they were made, shared by all windows: a fresh one costs a TLS handshake and may run a credential
+/// plugin.
+static CLIENTS: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+
+struct Kept {
+    way: ClusterAccess,
+    /// Size and time of the kubeconfig files: a changed file makes a fresh client.
+    stamps: Vec<Option<(u64, SystemTime)>>,
+    client: Client,
+}
 
 /// A client and what was read to make it.
 #[derive(Clone)]
@@ -64,16 +78,20 @@ impl Access {
     pub async fn identity(&self) -> Result<String, ErrorData> {
         let reviews: Api<SelfSubjectReview> = Api::all(self.client.clone());
         let (params, question) = (PostParams::default(), SelfSubjectReview::default());
-        let review = match tokio::time::timeout(PATIENCE, reviews.create(&params, &question)).await {
-            Ok(Ok(review)) => review,
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 || status.code == 403 => {
+        let review = match self.timely(reviews.create(&params, &question)).await {
+            Ok(review) => review,
+            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 403 => {
                 return Ok("an unknown user".to_owned());
             }
-            Ok(Err(error)) => return Err(explain(&error, &self.doing("ask who we are"))),
-            Err(_) => return Err(unreachable(&self.server)),
+            Err(error) => return Err(explain(&error, &self.doing("ask who we are"))),
         };
         let name = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
         Ok(name.unwrap_or_else(|| "an unknown user".to_owned()))
+    }
+
+    /// The answer to one request, in time or not at all.
+    pub async fn timely<T>(&self, request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+        timely(&self.way, request).await
     }
 
     /// What is being done, for an error.
@@ -96,21 +114,62 @@ impl<'a> Doing<'a> {
     }
 }
 
+/// The answer to one request, in time or not at all. A client whose login or connection has gone bad is forgotten.
+pub async fn timely<T>(
+    way: &ClusterAccess,
+    request: impl Future<Output = kube::Result<T>>,
+) -> kube::Result<T> {
+    let outcome = match tokio::time::timeout(PATIENCE, request).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let silence = std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer within 4 s");
+            Err(kube::Error::Service(silence.into()))
+        }
+    };
+    let is_bad = match &outcome {
+        Ok(_) => false,
+        Err(kube::Error::Api(status)) => status.code == 401,
+        Err(_) => true,
+    };
+    if is_bad {
+        clients().retain(|kept| kept.way != *way);
+    }
+    outcome
+}
+
+fn clients() -> MutexGuard<'static, Vec<Kept>> {
+    // Whoever panicked while holding it left a list of clients that is whole.
+    CLIENTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A client by the way that is written in an agent's record.
 pub async fn client(way: &ClusterAccess) -> Result<Client, ErrorData> {
-    cluster_client(way).await.map_err(|error| match &error {
+    let stamp = |path: &String| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.len(), metadata.modified().ok()?))
+    };
+    let stamps: Vec<_> = way.kubeconfig.iter().map(stamp).collect();
+    if let Some(kept) = clients().iter().find(|kept| kept.way == *way && kept.stamps == stamps) {
+        return Ok(kept.client.clone());
+    }
+    let client = cluster_client(way).await.map_err(|error| match &error {
         LinkError::Kubeconfig { source } => ErrorData::new(
             ErrorKind::KubeconfigInvalid,
             "the kubeconfig cannot be used",
             "check it with `kubectl config view`, or name another by --kubeconfig",
         )
         .caused_by(source.as_ref()),
-        LinkError::PortForward { source, .. } => {
-            explain(source, &Doing { what: "log in", server: "the cluster" })
-        }
+        LinkError::PortForward { source, .. } => explain(source, &Doing::new("log in", "the cluster")),
         error => ErrorData::new(ErrorKind::Unreachable, "the cluster cannot be reached", "see the cause")
             .caused_by(error),
-    })
+    })?;
+    let mut kept = clients();
+    kept.retain(|other| other.way != *way);
+    if kept.len() == KEPT_CLIENTS {
+        kept.remove(0);
+    }
+    kept.push(Kept { way: way.clone(), stamps, client: client.clone() });
+    Ok(client)
 }
 
 fn kubeconfig_paths(resolved: &Resolved) -> Result<Vec<PathBuf>, ErrorData> {

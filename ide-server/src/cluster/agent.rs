@@ -2,13 +2,13 @@
 
 mod watch;
 
-use super::access::{self, explain, forbidden};
+use super::access::{self, explain, forbidden, timely};
 use super::job::{self, CONTROL_PORT};
-use crate::agents::{AgentRecord, Order, Place};
+use crate::agents::{AgentRecord, NotMade, Order, Place};
+use crate::state::StateFolder;
 use config_schema::AgentConfig;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Client;
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use protocol::host::Endpoint;
 use protocol::ide::{ErrorData, ErrorKind};
@@ -89,9 +89,13 @@ impl JobSpec {
     }
 }
 
-/// Creates the Job and waits until the agent listens. On failure, or when it is not wanted any more, the Job is
-/// removed again.
-pub(crate) async fn create(spec: &JobSpec, order: &Order) -> Result<AgentRecord, ErrorData> {
+/// Creates the Job and waits until the agent listens. Before it is created its record is written, so that whoever
+/// comes after a killed daemon can remove it.
+pub(crate) async fn create(
+    state: &StateFolder,
+    spec: &JobSpec,
+    order: &Order,
+) -> Result<AgentRecord, NotMade> {
     let client = access::client(&spec.access).await?;
     let jobs: Api<Job> = Api::namespaced(client.clone(), &spec.namespace);
     let wanted = job::build(spec, order).map_err(|error| {
@@ -103,17 +107,34 @@ pub(crate) async fn create(spec: &JobSpec, order: &Order) -> Result<AgentRecord,
         .caused_by(&error)
     })?;
     let name = job::name(&order.agent);
-    order.steps.report(format!("creating job {name} in namespace {}", spec.namespace));
-    let made = match jobs.create(&PostParams::default(), &wanted).await {
-        Ok(made) => made,
-        // A request that broke off may have been obeyed all the same.
-        Err(error) => {
-            if !matches!(error, kube::Error::Api(_)) {
-                delete(&jobs, &name, None).await?;
-            }
-            return Err(create_error(&error, spec));
-        }
+    let record = |uid: &str, pod: &str| AgentRecord {
+        agent: order.agent.clone(),
+        key: spec.key(),
+        target: spec.target_text(),
+        endpoint: spec.endpoint(pod),
+        idle_seconds: order.idle.as_secs(),
+        place: Place::Job {
+            namespace: spec.namespace.clone(),
+            name: name.clone(),
+            uid: uid.to_owned(),
+            pod: pod.to_owned(),
+        },
+        spare: Vec::new(),
     };
+    record("", "").write(state).map_err(|error| {
+        ErrorData::new(
+            ErrorKind::Internal,
+            "the agent's record cannot be written",
+            "make room in the state folder",
+        )
+        .caused_by(&error)
+    })?;
+    order.steps.report(format!("creating job {name} in namespace {}", spec.namespace));
+    let params = PostParams::default();
+    let made = timely(&spec.access, jobs.create(&params, &wanted)).await;
+    // A request that failed may have been obeyed all the same, so it is removed in any case.
+    let not_made = |error: ErrorData, uid: &str| NotMade { error, left: Some(Box::new(record(uid, ""))) };
+    let made = made.map_err(|error| not_made(create_error(&error, spec), ""))?;
     let uid = made.metadata.uid.unwrap_or_default();
     let waiting = watch::until_it_listens(&client, spec, &name, &uid, &order.steps);
     let outcome = tokio::select! {
@@ -124,21 +145,8 @@ pub(crate) async fn create(spec: &JobSpec, order: &Order) -> Result<AgentRecord,
         }
     };
     match outcome {
-        Ok(pod) => Ok(AgentRecord {
-            agent: order.agent.clone(),
-            key: spec.key(),
-            target: spec.target_text(),
-            endpoint: spec.endpoint(&pod),
-            idle_seconds: order.idle.as_secs(),
-            place: Place::Job { namespace: spec.namespace.clone(), name, uid, pod },
-            spare: Vec::new(),
-        }),
-        Err(error) => {
-            if let Err(left) = delete(&jobs, &name, Some(&uid)).await {
-                tracing::error!(job = name, "the Job of a failed agent cannot be removed: {left}");
-            }
-            Err(error)
-        }
+        Ok(pod) => Ok(record(&uid, &pod)),
+        Err(error) => Err(not_made(error, &uid)),
     }
 }
 
@@ -176,29 +184,43 @@ fn too_slow(spec: &JobSpec, name: &str) -> ErrorData {
 
 /// Removes an agent's Job with its pod; one that is gone is fine.
 pub async fn remove(endpoint: &Endpoint, namespace: &str, name: &str, uid: &str) -> Result<(), ErrorData> {
-    let Some(client) = client_of(endpoint).await? else { return Ok(()) };
-    delete(&Api::namespaced(client, namespace), name, Some(uid)).await
+    match way_of(endpoint) {
+        Some(way) => delete(&way, namespace, name, Some(uid).filter(|uid| !uid.is_empty())).await,
+        None => Ok(()),
+    }
 }
 
-async fn delete(jobs: &Api<Job>, name: &str, uid: Option<&str>) -> Result<(), ErrorData> {
+/// Tries three times: what is left costs the user's cluster, and a connection may have gone bad over night.
+async fn delete(
+    way: &ClusterAccess,
+    namespace: &str,
+    name: &str,
+    uid: Option<&str>,
+) -> Result<(), ErrorData> {
     let preconditions =
         uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() });
     let params = DeleteParams { preconditions, ..DeleteParams::background() };
-    match jobs.delete(name, &params).await {
-        Ok(_) => Ok(()),
-        // Gone, or another Job of that name.
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        Err(error) => {
-            Err(explain(&error, &access::Doing::new("delete the agent's Job", "the cluster"))
-                .fact("job", name))
+    let mut tries = 1..=3;
+    loop {
+        let jobs: Api<Job> = Api::namespaced(access::client(way).await?, namespace);
+        match timely(way, jobs.delete(name, &params)).await {
+            Ok(_) => return Ok(()),
+            // Gone, or another Job of that name.
+            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return Ok(()),
+            Err(kube::Error::Service(_)) if tries.next().is_some_and(|count| count < 3) => {}
+            Err(error) => {
+                let doing = access::Doing::new("delete the agent's Job", "of the cluster");
+                return Err(explain(&error, &doing).fact("job", name));
+            }
         }
     }
 }
 
 /// Whether an agent's pod has ended, so that no link to it can stand again. Not to know counts as no.
 pub async fn is_gone(endpoint: &Endpoint, namespace: &str, pod: &str) -> bool {
-    let Ok(Some(client)) = client_of(endpoint).await else { return false };
-    match Api::<Pod>::namespaced(client, namespace).get_opt(pod).await {
+    let Some(way) = way_of(endpoint) else { return false };
+    let Ok(client) = access::client(&way).await else { return false };
+    match timely(&way, Api::<Pod>::namespaced(client, namespace).get_opt(pod)).await {
         Ok(Some(pod)) => {
             let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
             pod.metadata.deletion_timestamp.is_some() || phase == "Succeeded" || phase == "Failed"
@@ -208,15 +230,16 @@ pub async fn is_gone(endpoint: &Endpoint, namespace: &str, pod: &str) -> bool {
     }
 }
 
-async fn client_of(endpoint: &Endpoint) -> Result<Option<Client>, ErrorData> {
-    let Endpoint::PortForward { kubeconfig, context, accept_invalid_certificates, env, .. } = endpoint else {
-        return Ok(None);
-    };
-    let way = ClusterAccess {
-        kubeconfig: kubeconfig.clone(),
-        context: context.clone(),
-        accept_invalid_certificates: *accept_invalid_certificates,
-        env: env.clone(),
-    };
-    access::client(&way).await.map(Some)
+fn way_of(endpoint: &Endpoint) -> Option<ClusterAccess> {
+    match endpoint {
+        Endpoint::PortForward { kubeconfig, context, accept_invalid_certificates, env, .. } => {
+            Some(ClusterAccess {
+                kubeconfig: kubeconfig.clone(),
+                context: context.clone(),
+                accept_invalid_certificates: *accept_invalid_certificates,
+                env: env.clone(),
+            })
+        }
+        Endpoint::Unix { .. } => None,
+    }
 }

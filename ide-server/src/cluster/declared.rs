@@ -30,11 +30,11 @@ async fn env_names(
         let prefix = source.prefix.as_deref().unwrap_or_default();
         let keys = if let Some(reference) = &source.config_map_ref {
             let maps: Api<ConfigMap> = Api::namespaced(access.client.clone(), namespace);
-            let map = maps.get_opt(&reference.name).await;
+            let map = access.timely(maps.get_opt(&reference.name)).await;
             map.map(|map| map.and_then(|map| map.data).map(|data| data.into_keys().collect::<Vec<_>>()))
         } else if let Some(reference) = &source.secret_ref {
             let secrets: Api<Secret> = Api::namespaced(access.client.clone(), namespace);
-            let secret = secrets.get_opt(&reference.name).await;
+            let secret = access.timely(secrets.get_opt(&reference.name)).await;
             // The values are dropped here, unread.
             secret.map(|secret| secret.and_then(|secret| secret.data).map(|data| data.into_keys().collect()))
         } else {

@@ -104,7 +104,8 @@ fn none_ready(ready: Option<i32>) -> Option<String> {
 
 async fn deployments(access: &Access, namespace: &str) -> Listed {
     let objects: Api<Deployment> = Api::namespaced(access.client.clone(), namespace);
-    let listed = objects.list(&ListParams::default()).await;
+    let all = ListParams::default();
+    let listed = access.timely(objects.list(&all)).await;
     let to_item = |object: Deployment| {
         let ready = object.status.and_then(|status| status.ready_replicas);
         let containers = object.spec.map(|spec| names_of_template(&spec.template)).unwrap_or_default();
@@ -115,7 +116,8 @@ async fn deployments(access: &Access, namespace: &str) -> Listed {
 
 async fn stateful_sets(access: &Access, namespace: &str) -> Listed {
     let objects: Api<StatefulSet> = Api::namespaced(access.client.clone(), namespace);
-    let listed = objects.list(&ListParams::default()).await;
+    let all = ListParams::default();
+    let listed = access.timely(objects.list(&all)).await;
     let to_item = |object: StatefulSet| {
         let ready = object.status.and_then(|status| status.ready_replicas);
         let containers = object.spec.map(|spec| names_of_template(&spec.template)).unwrap_or_default();
@@ -126,7 +128,8 @@ async fn stateful_sets(access: &Access, namespace: &str) -> Listed {
 
 async fn services(access: &Access, namespace: &str) -> Listed {
     let objects: Api<Service> = Api::namespaced(access.client.clone(), namespace);
-    let listed = objects.list(&ListParams::default()).await;
+    let all = ListParams::default();
+    let listed = access.timely(objects.list(&all)).await;
     let to_item = |object: Service| {
         let selects = object.spec.and_then(|spec| spec.selector).is_some_and(|selector| !selector.is_empty());
         let why_not = (!selects).then(|| "it selects no pods".to_owned());
@@ -137,7 +140,8 @@ async fn services(access: &Access, namespace: &str) -> Listed {
 
 async fn pods(access: &Access, namespace: &str) -> Listed {
     let objects: Api<Pod> = Api::namespaced(access.client.clone(), namespace);
-    let listed = objects.list(&ListParams::default()).await;
+    let all = ListParams::default();
+    let listed = access.timely(objects.list(&all)).await;
     // Agents are nobody's target.
     let is_agent = |pod: &Pod| {
         let labels = pod.metadata.labels.as_ref();

@@ -63,7 +63,8 @@ pub(super) async fn resolve(access: &Access, namespace: &str, target: &Target) -
         }
     };
     let pods: Api<Pod> = Api::namespaced(access.client.clone(), namespace);
-    let listed = pods.list(&ListParams::default().labels(&selector)).await;
+    let selected = ListParams::default().labels(&selector);
+    let listed = access.timely(pods.list(&selected)).await;
     let mut pods = listed.map_err(|error| explain(&error, &access.doing("list pods")))?.items;
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     pods.sort_by_key(|pod| pod.metadata.name.clone());
@@ -154,7 +155,7 @@ where
     T: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
     let objects: Api<T> = Api::namespaced(access.client.clone(), namespace);
-    match objects.get_opt(name).await {
+    match access.timely(objects.get_opt(name)).await {
         Ok(Some(object)) => Ok(object),
         Ok(None) => Err(ErrorData::new(
             ErrorKind::TargetNotFound,

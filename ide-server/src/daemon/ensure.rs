@@ -4,12 +4,14 @@ use crate::rpc::client::Client;
 use crate::state::StateFolder;
 use protocol::ide::{DaemonStop, DaemonStopParams, Discovery, ErrorData, ErrorKind};
 use std::fs::OpenOptions;
+use std::io::{PipeReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE_WITH_ANOTHER: Duration = Duration::from_secs(1);
 
 /// Connects to the daemon, starting one if none answers. A daemon of another version gives way: sessions live on
 /// without it and the new one takes them over.
@@ -25,7 +27,7 @@ pub fn ensure(state: &StateFolder) -> Result<(Client, Discovery), ErrorData> {
         wait_for_end(state);
     }
     let log_length = std::fs::metadata(state.log()).map_or(0, |metadata| metadata.len());
-    let mut child = spawn(state).map_err(|error| {
+    let mut life = spawn(state).map_err(|error| {
         ErrorData::new(
             ErrorKind::DaemonUnreachable,
             "the daemon cannot be started",
@@ -33,15 +35,18 @@ pub fn ensure(state: &StateFolder) -> Result<(Client, Discovery), ErrorData> {
         )
         .caused_by(&error)
     })?;
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(discovery) = read(state)
             && let Ok(client) = Client::connect(&state.socket())
         {
             return Ok((client, discovery));
         }
-        let ended = matches!(child.try_wait(), Ok(Some(status)) if !status.success());
-        if ended || Instant::now() > deadline {
+        // It has given way to another one that is starting as well, or it failed.
+        if life.take_if(has_ended).is_some() {
+            deadline = deadline.min(Instant::now() + PATIENCE_WITH_ANOTHER);
+        }
+        if Instant::now() > deadline {
             return Err(not_up(state, log_length));
         }
         // bind(2) and listen(2) of another process cannot be waited for; a try costs microseconds.
@@ -65,21 +70,35 @@ fn wait_for_end(state: &StateFolder) {
     }
 }
 
-fn spawn(state: &StateFolder) -> std::io::Result<Child> {
+/// Starts a daemon that is nobody's child: a front ends whatever descends from it, and this process may become one.
+/// What comes back reads as ended when the daemon has ended.
+fn spawn(state: &StateFolder) -> std::io::Result<Option<PipeReader>> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(state.log())?;
+    let (life, held) = std::io::pipe()?;
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("serve")
         .env("MIRRORD_IDE_STATE_DIR", state.root())
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
+        .stdout(held)
         .stderr(log);
-    // SAFETY: between fork and exec only setsid(2) is called, which is async-signal-safe.
+    // SAFETY: between fork and exec only fork(2), _exit(2) and setsid(2) are called, which are async-signal-safe, and
+    // this process has no other thread.
     unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into));
+        command.pre_exec(|| match nix::unistd::fork() {
+            Ok(nix::unistd::ForkResult::Parent { .. }) => libc::_exit(0),
+            Ok(nix::unistd::ForkResult::Child) => nix::unistd::setsid().map(drop).map_err(Into::into),
+            Err(error) => Err(error.into()),
+        });
     }
-    command.spawn()
+    command.spawn()?.wait()?;
+    nix::fcntl::fcntl(&life, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    Ok(Some(life))
+}
+
+fn has_ended(life: &mut PipeReader) -> bool {
+    matches!(life.read(&mut [0; 64]), Ok(0))
 }
 
 /// The reason stands in what the daemon wrote since it was started.
