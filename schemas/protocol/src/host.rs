@@ -238,7 +238,7 @@ pub struct Launch {
 
 /// From host to front.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ToFront {
     /// The debuggee runs.
     Started {
@@ -265,7 +265,7 @@ pub enum ToFront {
 
 /// From front to host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FromFront {
     /// Pass a signal on to the program.
     Signal {
@@ -294,7 +294,7 @@ pub struct Failure {
 
 /// To a host, over `host.sock` in its session's folder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "type", rename_all = "kebab-case")]
 pub enum HostCommand {
     /// Ask for [`HostEvent::Status`], and for events from now on.
     Attach {
@@ -327,7 +327,7 @@ pub enum HostCommand {
 
 /// From a host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "type", rename_all = "kebab-case")]
 #[expect(clippy::large_enum_variant, reason = "sent one at a time, never kept in bulk")]
 pub enum HostEvent {
     /// All there is to say of the session now.
@@ -450,4 +450,29 @@ pub enum SessionEvent {
         /// Or the signal.
         signal: Option<i32>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure() -> Failure {
+        Failure {
+            kind: "seccomp-refused".into(),
+            message: "m".into(),
+            help: "h".into(),
+            retryable: false,
+            cause: vec!["c".into()],
+        }
+    }
+
+    #[test]
+    fn a_failure_reads_back_with_its_kind_from_either_wire() {
+        let to_front = ToFront::Failed(failure());
+        let line = serde_json::to_string(&to_front).unwrap();
+        assert_eq!(serde_json::from_str::<ToFront>(&line).unwrap(), to_front);
+        let event = HostEvent::Refused(failure());
+        let line = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<HostEvent>(&line).unwrap(), event);
+    }
 }
