@@ -45,7 +45,7 @@ def test_nothing_of_the_pod_can_be_reached_without_the_product():
 def test_two_pods_reach_each_other():
     with LocalPod() as first, LocalPod(beside=first) as second:
         for pod, other in ((first, second), (second, first)):
-            pod.start_sample("go")
+            pod.start_sample("go", env={"PORT": "80"})
             other.start_sample("go", env={"PORT": "81"})
             got = pod.client.get(pod.address, 80, f"/call?url=http://{other.address}:81/healthz")
             equal((got["status"], got["body"]), (200, '{"ok":true}\n'))

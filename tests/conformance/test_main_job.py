@@ -3,7 +3,7 @@
 from harness import main_job
 from harness.scene import LocalScene
 from harness.setup import has
-from harness.testing import Skip, limit
+from harness.testing import Skip, equal, limit
 
 
 def test_a_python_breakpoint_is_hit_by_a_stolen_request():
@@ -58,6 +58,13 @@ def test_a_caller_in_the_same_pod_reaches_the_local_program():
     with LocalScene() as scene:
         main_job.sidecar_is_answered(scene)
         scene.check_nothing_left()
+
+
+def test_two_targets_at_once_reach_each_other():
+    with LocalScene() as first, LocalScene(beside=first, port=8081) as second:
+        main_job.two_targets(first, second)
+        first.check_nothing_left()
+        equal(second.left_behind(), [])
 
 
 def test_a_connection_from_before_survives_a_steal():

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from . import places
-from .local_pod import made_up
+from .local_pod import made_up, sample_port
 
 FOLDER = Path(os.environ.get("CLUSTER_DIR") or places.cache() / "cluster")
 
@@ -66,10 +66,10 @@ class Sample:
     values are made up anew each time.
     """
 
-    def __init__(self, cluster: Cluster, program="python", image: str | None = None, node: str | None = None, port=80,
+    def __init__(self, cluster: Cluster, program="python", image: str | None = None, node: str | None = None, port: int | None = None,
                  client_image="localhost/sample-python:1", client_node: str | None = None, pod_spec: dict | None = None, sidecar=False,
                  app_in_config_map=False):
-        self.cluster, self.program, self.port = cluster, program, port
+        self.cluster, self.program, self.port = cluster, program, port or sample_port()
         self.label = made_up(program)
         self.greeting, self.banner, self.secret = made_up("hello"), made_up("banner"), made_up("secret")
         self.image = image or f"localhost/sample-{program}:1"

@@ -5,6 +5,7 @@ containers, and a second network from which requests reach it. See `pod_inside` 
 are those kept for documentation, so that a request which escapes does no harm.
 """
 
+import errno
 import http.client
 import json
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from . import places
+from .dap import free_port
 from .dns_server import DnsServer
 from .image import PYTHON, python_root
 
@@ -101,11 +103,26 @@ def made_up(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(4)}"
 
 
+def sample_port() -> int:
+    """Where the sample listens: on port 80, or where this machine's own is taken, on one that is free.
+
+    The debuggee asks for the same port of this machine as its pod has. An ordinary user gets another for one below 1024.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", 80))
+        except OSError as error:
+            return free_port() if error.errno == errno.EADDRINUSE else 80
+    return 80
+
+
 class LocalPod:
     """The pod; a context manager. Values that only the pod has are made up anew for each."""
 
     def __init__(self, names: dict[str, list[str]] | None = None, beside: "LocalPod | None" = None):
         self.beside = beside
+        self.port = sample_port()
         self.number = beside.number + 1 if beside else 0
         # A network of four addresses each: the client's end and the pod's.
         self.client_address, self.address = (f"198.51.100.{4 * self.number + end}" for end in (1, 2))
@@ -192,7 +209,7 @@ class LocalPod:
         """
         spec = {
             "argv": argv, "image": image and str(image), "cwd": cwd, "hostname": self.hostname, "log": str(self.log),
-            "env": {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "PORT": "80", "SAMPLE_GREETING": self.greeting,
+            "env": {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/", "PORT": str(self.port), "SAMPLE_GREETING": self.greeting,
                     "SAMPLE_FILE": "/etc/sample/banner.txt", "SAMPLE_NAME": self.name} | (env or {}),
             "files": files or {}, "programs": programs or {},
             "volumes": {"/etc/sample": {"banner.txt": self.banner + "\n"}, "/var/run/secrets/sample": {"token": self.secret}} | (volumes or {}),
@@ -211,7 +228,7 @@ class LocalPod:
             pid = self.start([PYTHON, "/srv/app.py"], image=python_root(), programs={"/srv/app.py": str(places.EXAMPLES / "python/app.py")}, **options)
         else:
             pid = self.start(["/srv/app"], image=None, programs={"/srv/app": places.sample(program)[0]}, **options)
-        port = int((options.get("env") or {}).get("PORT", 80))
+        port = int((options.get("env") or {}).get("PORT", self.port))
         self.wait_for_port(port, pid)
         return pid
 
@@ -229,9 +246,9 @@ class LocalPod:
     def log_text(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def say(self, text, port=80, timeout=10.0, headers=None) -> dict:
+    def say(self, text, port: int | None = None, timeout=10.0, headers=None) -> dict:
         """Asks the service over the veth pair, as someone elsewhere in a cluster would."""
-        return self.client.get(self.address, port, "/say?text=" + quote(text), timeout, headers)
+        return self.client.get(self.address, port or self.port, "/say?text=" + quote(text), timeout, headers)
 
     def left_behind(self) -> list[str]:
         """Processes that still live in the pod's namespaces."""

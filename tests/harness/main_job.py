@@ -113,6 +113,24 @@ def outgoing(scene: Scene):
         equal(body, {"ok": True})
 
 
+def two_targets(first: Scene, second: Scene):
+    """Two sessions at once: the local program of each reaches the other's through the other's own address."""
+    sessions = [first.exec(places.sample("go"), "--steal"), second.exec(places.sample("python"), "--steal")]
+    for scene, session in zip((first, second), sessions):
+        session.wait_for(LISTENING)
+        scene.wait_until_taken(session)
+    for scene, other, program in ((first, second, "python"), (second, first, "go")):
+        got = scene.get("/call?url=" + quote(f"http://{other.address}/say?text=across", safe=""))
+        assert "body" in got, got
+        other.check(json.loads(got["body"]), "across", program, local=True)
+    for session in sessions:
+        session.terminate()
+        session.wait()
+    for scene in (first, second):
+        scene.wait_until_released()
+        scene.own_answer()
+
+
 def mounted_files(scene: Scene):
     """The ConfigMap's and the Secret's files, read by a program that opens them and lists their folders."""
     session = scene.exec(["cat", "/etc/sample/banner.txt", "/var/run/secrets/sample/token"])

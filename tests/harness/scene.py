@@ -7,10 +7,12 @@ both. A scene knows which values only the pod has, and what an answer from the l
 import json
 import subprocess
 import threading
+import time
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import quote
 
-from .cluster import Cluster, Sample, kubeconfig
+from .cluster import Cluster, ClusterError, Sample, kubeconfig
 from .laptop import Laptop, Session
 from .local_pod import LocalPod
 from .testing import equal, eventually
@@ -28,6 +30,7 @@ class Scene:
     name_address: str
     hostname: str
     port: int
+    address: str
     laptop: Laptop
 
     def exec(self, command, *options, env=None) -> Session:
@@ -56,7 +59,15 @@ class Scene:
         eventually(taken, "requests reach the local program", seconds)
 
     def wait_until_released(self, seconds=10.0):
-        eventually(lambda: self.say("are you back")["pid"] == 1, "requests reach the pod's own program again", seconds)
+        """Waits until the pod answers itself; a request that is on its way to a session as that ends may break off."""
+
+        def released():
+            try:
+                return self.say("are you back")["pid"] == 1
+            except (OSError, HTTPException, ClusterError):
+                return False
+
+        eventually(released, "requests reach the pod's own program again", seconds)
 
     def check_nothing_left(self):
         """After `stop --all` nothing of the product is anywhere."""
@@ -103,9 +114,10 @@ class PeerHandler(BaseHTTPRequestHandler):
 class LocalScene(Scene):
     """The sample in a pod of namespaces. Another host of its network runs a service that only the pod can reach."""
 
-    def __init__(self, program="python", port=80, pod: LocalPod | None = None, env=None):
-        self.program, self.port, self.env = program, port, env or {}
-        self.pod = pod or LocalPod()
+    def __init__(self, program="python", port: int | None = None, beside: "LocalScene | None" = None, env=None):
+        self.beside = beside
+        self.pod = LocalPod(beside=beside and beside.pod)
+        self.program, self.port, self.env = program, port or self.pod.port, env or {}
         self.options: list[str] = []
 
     def __enter__(self):
@@ -116,15 +128,17 @@ class LocalScene(Scene):
             pod = self.pod
             self.greeting, self.banner, self.secret, self.name, self.hostname = pod.greeting, pod.banner, pod.secret, pod.name, pod.hostname
             self.name_address = pod.names[pod.name][0]
+            self.address = f"{pod.address}:{self.port}"
             self.serve_peer()
-            self.laptop = Laptop()
+            self.laptop = self.beside.laptop if self.beside else Laptop()
         except BaseException:
             self.pod.close()
             raise
         return self
 
     def __exit__(self, *_):
-        self.laptop.close()
+        if not self.beside:
+            self.laptop.close()
         self.peer.shutdown()
         self.peer.server_close()
         self.pod.close()
@@ -174,15 +188,17 @@ class LocalKeepAlive:
 class ClusterScene(Scene):
     """The sample on node 2 of the test cluster, asked from node 1; the product runs as the cluster's developer."""
 
-    def __init__(self, program="python", user="developer", port=80, config: dict | None = None, **options):
+    def __init__(self, program="python", user="developer", port: int | None = None, config: dict | None = None,
+                 beside: "ClusterScene | None" = None, node="node-2", **options):
+        self.beside = beside
         self.cluster = Cluster(kubeconfig(), "sample")
-        self.sample = Sample(self.cluster, program, node="node-2", client_node="node-1", port=port, **options)
-        self.user, self.config, self.port, self.program = user, config, port, program
+        self.sample = Sample(self.cluster, program, node=node, client_node="node-1", port=port, **options)
+        self.user, self.config, self.port, self.program = user, config, self.sample.port, program
 
     def __enter__(self):
         sample = self.sample.__enter__()
         try:
-            self.laptop = Laptop(env={"KUBECONFIG": str(kubeconfig(self.user))})
+            self.laptop = self.beside.laptop if self.beside else Laptop(env={"KUBECONFIG": str(kubeconfig(self.user))})
             self.target = f"deployment/{sample.label}"
             self.options = []
             if self.config is not None:
@@ -193,13 +209,15 @@ class ClusterScene(Scene):
             self.name_address, self.hostname = sample.service_address, sample.hostname
             self.outgoing = f"http://{sample.label}-peer/healthz"
             self.outgoing_from = sample.pod_address
+            self.address = sample.label
         except BaseException:
             sample.close()
             raise
         return self
 
     def __exit__(self, *_):
-        self.laptop.close()
+        if not self.beside:
+            self.laptop.close()
         self.sample.close()
 
     def say(self, text, timeout=20.0, headers=None):
@@ -214,8 +232,12 @@ class ClusterScene(Scene):
     def keep_alive(self):
         return ClusterKeepAlive(self.sample)
 
-    def left_behind(self):
-        return self.sample.left_in_cluster() + self.sample.rules_left()
+    def left_behind(self, seconds=20.0):
+        """The cluster itself removes the pod of a Job that is gone, which takes it a while."""
+        end = time.monotonic() + seconds
+        while (left := self.sample.left_in_cluster() + self.sample.rules_left()) and time.monotonic() < end:
+            time.sleep(0.2)
+        return left
 
 
 KEEP_ALIVE = """
