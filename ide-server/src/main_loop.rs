@@ -187,6 +187,8 @@ pub struct Daemon {
     pub(crate) agents: BTreeMap<String, Agent>,
     /// `session/stop` requests that wait for an end.
     pub(crate) stops: Vec<handlers::session_stop::Pending>,
+    /// The client that told the daemon to end: it ends with its connection.
+    pub(crate) ends_with: Option<ClientId>,
     /// Set when the loop is to end after this event.
     pub(crate) ending: bool,
 }
@@ -215,6 +217,7 @@ impl Daemon {
             sessions: BTreeMap::new(),
             agents: BTreeMap::new(),
             stops: Vec::new(),
+            ends_with: None,
             ending: false,
         }
     }
@@ -257,6 +260,7 @@ impl Daemon {
             }
             Event::Disconnected { client } => {
                 let state = self.clients.remove(&client);
+                self.ending |= self.ends_with == Some(client);
                 self.client_left(client, state.is_some_and(|state| state.options.editor));
             }
             Event::Call(call) => self.call(*call),
@@ -292,11 +296,6 @@ impl Daemon {
     /// Whether an editor is connected, for whom agents stay warm longer.
     pub(crate) fn has_editor(&self) -> bool {
         self.clients.values().any(|client| client.options.editor)
-    }
-
-    /// Puts an event behind those that wait.
-    pub(crate) fn later(&self, event: Event) {
-        send(&self.events, event);
     }
 }
 

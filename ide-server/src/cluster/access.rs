@@ -198,12 +198,20 @@ fn kubeconfig_paths(resolved: &Resolved) -> Result<Vec<PathBuf>, ErrorData> {
 }
 
 fn bad_kubeconfig(path: &Path, error: &kube::config::KubeconfigError) -> ErrorData {
-    ErrorData::new(
+    let data = ErrorData::new(
         ErrorKind::KubeconfigInvalid,
         format!("the kubeconfig {} cannot be used", path.display()),
         "check it with `kubectl config view`, or name another by --kubeconfig or KUBECONFIG",
-    )
-    .caused_by(error)
+    );
+    match error {
+        // The parser quotes the lines around the place, and those may hold keys and tokens.
+        kube::config::KubeconfigError::Parse(error) => {
+            let text = error.to_string();
+            let sentence = text.split("-->").next().and_then(|text| text.lines().next()).unwrap_or_default();
+            data.caused_by(error_text(sentence.trim()).as_ref())
+        }
+        error => data.caused_by(error),
+    }
 }
 
 fn server_of(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<String> {

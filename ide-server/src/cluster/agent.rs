@@ -5,7 +5,7 @@ mod watch;
 use super::access::{self, explain, forbidden, timely};
 use super::job::{self, CONTROL_PORT};
 use crate::agents::{AgentRecord, NotMade, Order, Place};
-use crate::state::StateFolder;
+use crate::state::{self, StateFolder};
 use config_schema::AgentConfig;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -132,9 +132,18 @@ pub(crate) async fn create(
     order.steps.report(format!("creating job {name} in namespace {}", spec.namespace));
     let params = PostParams::default();
     let made = timely(&spec.access, jobs.create(&params, &wanted)).await;
-    // A request that failed may have been obeyed all the same, so it is removed in any case.
     let not_made = |error: ErrorData, uid: &str| NotMade { error, left: Some(Box::new(record(uid, ""))) };
-    let made = made.map_err(|error| not_made(create_error(&error, spec), ""))?;
+    let made = match made {
+        Ok(made) => made,
+        Err(error @ kube::Error::Api(_)) => {
+            if let Err(error) = state::remove(&state.agent(&order.agent, "json")) {
+                tracing::error!(%error, "the record of an agent that was refused cannot be removed");
+            }
+            return Err(create_error(&error, spec).into());
+        }
+        // A request that broke off may have been obeyed all the same.
+        Err(error) => return Err(not_made(create_error(&error, spec), "")),
+    };
     let uid = made.metadata.uid.unwrap_or_default();
     let waiting = watch::until_it_listens(&client, spec, &name, &uid, &order.steps);
     let outcome = tokio::select! {
