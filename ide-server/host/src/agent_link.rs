@@ -26,7 +26,7 @@ pub use supervise::Supervised;
 
 use bytes::Bytes;
 use cluster::Clusters;
-use connection::{Connection, Outlets, Patience, REQUEST_DEADLINE};
+use connection::{Connection, Outlets, Patience, REQUEST_DEADLINE, Writes};
 use handshake::{Identity, shake};
 use nix::errno::Errno;
 use protocol::agent::{
@@ -252,7 +252,7 @@ impl AgentLink {
     /// # Errors
     /// The link was lost (after waiting a little for it to come back), or no answer came in 10 s.
     pub async fn request(&self, op: request::Op) -> Result<Response, LinkError> {
-        self.connection().await?.request(op, REQUEST_DEADLINE).await
+        self.connection().await?.request(op, REQUEST_DEADLINE, Writes::Writer).await
     }
 
     /// See [`AgentLink::request`]; for threads outside the runtime.
@@ -260,7 +260,8 @@ impl AgentLink {
     /// # Errors
     /// As there.
     pub fn request_blocking(&self, op: request::Op) -> Result<Response, LinkError> {
-        self.block_on(self.request(op))
+        let asked = async { self.connection().await?.request(op, REQUEST_DEADLINE, Writes::Asker).await };
+        self.block_on(asked)
     }
 
     /// Connects from the pod's network. With no `timeout` (zero) the pod's kernel decides when to give up.
@@ -273,7 +274,7 @@ impl AgentLink {
         timeout: Duration,
     ) -> Result<(Connected, PodStream), Errno> {
         let connection = self.connection().await.map_err(|_| Errno::ECONNRESET)?;
-        connection.connect(to, timeout).await
+        connection.connect(to, timeout, Writes::Writer).await
     }
 
     /// See [`AgentLink::connect_stream`]; for threads outside the runtime.
@@ -285,7 +286,11 @@ impl AgentLink {
         to: connect::To,
         timeout: Duration,
     ) -> Result<(Connected, PodStream), Errno> {
-        self.block_on(self.connect_stream(to, timeout))
+        let connected = async {
+            let connection = self.connection().await.map_err(|_| Errno::ECONNRESET)?;
+            connection.connect(to, timeout, Writes::Asker).await
+        };
+        self.block_on(connected)
     }
 
     /// Sends one datagram to `to` from the pod and waits for the first answer, as a resolver does.

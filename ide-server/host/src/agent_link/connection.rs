@@ -3,9 +3,9 @@
 
 use super::error::LinkError;
 use super::handshake;
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, Owner};
 use super::stream::{Kind, PodStream, StreamState, Verdict};
-use super::transport::{ReadHalf, WriteHalf};
+use super::transport::ReadHalf;
 use super::{IncomingConnection, LinkEvent};
 use bytes::{Bytes, BytesMut};
 use nix::errno::Errno;
@@ -50,6 +50,15 @@ impl Default for Patience {
     fn default() -> Self {
         Self { ping: Duration::from_secs(10), dead: Duration::from_secs(30), link: Duration::from_secs(5) }
     }
+}
+
+/// Who writes a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Writes {
+    /// The connection's writer, together with what else is ready.
+    Writer,
+    /// Who asks: a thread of its own, which has nothing better to do.
+    Asker,
 }
 
 /// Where a connection hands on what is not an answer.
@@ -107,7 +116,7 @@ impl Connection {
     ) -> Arc<Self> {
         let connection = Arc::new(Self {
             generation,
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(shaken.writer),
             waiting: Mutex::default(),
             streams: Mutex::default(),
             next_request: AtomicU64::new(1),
@@ -117,9 +126,8 @@ impl Connection {
             written_at: AtomicU64::new(0),
             lost: CancellationToken::new(),
         });
-        let handshake::Shaken { reader, writer, buffer } = shaken;
-        tokio::spawn(connection.clone().read(reader, buffer, outlets));
-        tokio::spawn(connection.clone().write(writer));
+        tokio::spawn(connection.clone().read(shaken.reader, shaken.buffer, outlets));
+        tokio::spawn(connection.clone().write());
         tokio::spawn(connection.clone().watch(patience));
         connection
     }
@@ -140,8 +148,13 @@ impl Connection {
     }
 
     /// Asks, and waits for the answer.
-    pub(super) async fn request(&self, op: request::Op, deadline: Duration) -> Result<Response, LinkError> {
-        self.ask(op, deadline, None).await
+    pub(super) async fn request(
+        &self,
+        op: request::Op,
+        deadline: Duration,
+        writes: Writes,
+    ) -> Result<Response, LinkError> {
+        self.ask(op, deadline, None, writes).await
     }
 
     async fn ask(
@@ -149,6 +162,7 @@ impl Connection {
         op: request::Op,
         deadline: Duration,
         stream: Option<u64>,
+        writes: Writes,
     ) -> Result<Response, LinkError> {
         let id = self.next_request.fetch_add(1, Ordering::Relaxed);
         let (answer_tx, answer_rx) = oneshot::channel();
@@ -160,7 +174,11 @@ impl Connection {
             waiting.answers.insert(id, Waiter::Here(answer_tx));
         }
         let asked = Asked { connection: self, id, stream };
-        self.outgoing.control(to_agent::Body::Request(Request { id, op: Some(op) }))?;
+        let body = to_agent::Body::Request(Request { id, op: Some(op) });
+        match writes {
+            Writes::Writer => self.outgoing.control(body)?,
+            Writes::Asker => self.outgoing.control_now(body, self)?,
+        }
         let answer = tokio::time::timeout(deadline, answer_rx).await;
         match answer {
             Ok(Ok(response)) => {
@@ -177,6 +195,7 @@ impl Connection {
         self: &Arc<Self>,
         to: connect::To,
         timeout: Duration,
+        writes: Writes,
     ) -> Result<(Connected, PodStream), Errno> {
         let kind = match to {
             connect::To::Udp(_) => Kind::Datagrams,
@@ -196,7 +215,7 @@ impl Connection {
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         let deadline = if timeout.is_zero() { KERNEL_CONNECT } else { timeout } + CONNECT_SLACK;
         let op = request::Op::Connect(Connect { stream: id, to: Some(to), timeout_ms });
-        let refused = match self.ask(op, deadline, Some(id)).await {
+        let refused = match self.ask(op, deadline, Some(id), writes).await {
             Ok(Response { errno: 0, answer: Some(response::Answer::Connected(connected)), .. }) => {
                 return Ok((connected, stream));
             }
@@ -296,18 +315,10 @@ impl Connection {
         self.started.elapsed().as_millis() as u64
     }
 
-    async fn write(self: Arc<Self>, writer: WriteHalf) {
-        let wrote = || self.written_at.store(self.now(), Ordering::Relaxed);
-        let finished = |stream: &StreamState| {
-            if stream.over() {
-                self.forget(stream.id());
-            }
-        };
+    async fn write(self: Arc<Self>) {
         tokio::select! {
             () = self.lost.cancelled() => {}
-            Err(error) = self.outgoing.write_to(writer, wrote, finished) => {
-                self.lose(&format!("cannot write: {error}"));
-            }
+            error = self.outgoing.run(&*self) => self.lose(&format!("cannot write: {error}")),
         }
     }
 
@@ -468,6 +479,18 @@ impl Connection {
         }
         for stream in old {
             self.reset_stream(&stream, Errno::ETIMEDOUT);
+        }
+    }
+}
+
+impl Owner for Connection {
+    fn wrote(&self) {
+        self.written_at.store(self.now(), Ordering::Relaxed);
+    }
+
+    fn finished(&self, stream: &StreamState) {
+        if stream.over() {
+            self.forget(stream.id());
         }
     }
 }

@@ -2,16 +2,21 @@
 //!
 //! Control frames (requests, credit, resets) go first. Streams with payload stand in a ring and give one chunk a
 //! turn, so that a bulk transfer delays another stream by at most a batch. What is ready goes out in one write.
+//! A thread that waits for its answer anyway may write its request itself ([`Outgoing::control_now`]).
 
 use super::stream::{StreamState, Turn};
+use super::transport::WriteHalf;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 use protocol::agent::{End, ToAgent, to_agent};
 use protocol::codec::{self, FrameError};
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use std::task::{Context, Poll, Waker, ready};
+use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 
 /// How much one write takes at most, roughly: long enough to be cheap, short enough for a request to get its turn.
@@ -21,11 +26,23 @@ const COPY: usize = 2 << 10;
 /// The most pieces that one write hands to the kernel.
 const PIECES: usize = 64;
 
-/// What waits to be written.
-#[derive(Default)]
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the writer tells the connection.
+pub(super) trait Owner {
+    /// Something went out.
+    fn wrote(&self);
+    /// A stream's last frame is among what goes out next.
+    fn finished(&self, stream: &StreamState);
+}
+
+/// What waits to be written, and where it goes.
 pub(super) struct Outgoing {
     waiting: Mutex<Waiting>,
     changed: Notify,
+    pipe: Mutex<Pipe>,
 }
 
 #[derive(Default)]
@@ -36,79 +53,144 @@ struct Waiting {
     ready: VecDeque<Arc<StreamState>>,
 }
 
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.control.is_empty() && self.ready.is_empty()
+    }
+}
+
+/// What a turn at the transport came to.
+enum Written {
+    Batch,
+    Nothing,
+}
+
+/// The transport with what was taken to be written.
+struct Pipe {
+    transport: WriteHalf,
+    ring: VecDeque<Arc<StreamState>>,
+    batch: Batch,
+    flushed: bool,
+}
+
 impl Outgoing {
+    pub(super) fn new(transport: WriteHalf) -> Self {
+        let pipe = Pipe { transport, ring: VecDeque::new(), batch: Batch::default(), flushed: true };
+        Self { waiting: Mutex::default(), changed: Notify::new(), pipe: Mutex::new(pipe) }
+    }
+
     /// Queues a control frame.
     pub(super) fn control(&self, body: to_agent::Body) -> Result<(), FrameError> {
-        codec::encode(&ToAgent { body: Some(body) }, &mut self.lock().control)?;
+        codec::encode(&ToAgent { body: Some(body) }, &mut lock(&self.waiting).control)?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Queues a control frame and writes it right here, unless the writer is at work.
+    ///
+    /// For threads outside the runtime: it saves them the way over the writer's thread.
+    pub(super) fn control_now(&self, body: to_agent::Body, owner: &impl Owner) -> Result<(), FrameError> {
+        codec::encode(&ToAgent { body: Some(body) }, &mut lock(&self.waiting).control)?;
+        if let Ok(mut pipe) = self.pipe.try_lock()
+            // Otherwise the writer waits for the transport, and a poll of ours would take its waker away.
+            && pipe.flushed
+            && !pipe.batch.has_remaining()
+            && let Poll::Ready(Ok(_)) = self.poll_batch(&mut pipe, &mut Context::from_waker(Waker::noop()), owner)
+            && pipe.ring.is_empty()
+            && lock(&self.waiting).is_empty()
+        {
+            return Ok(());
+        }
+        // The writer goes on where this ended; an obstacle it meets again, and waits for it or reports it.
         self.changed.notify_one();
         Ok(())
     }
 
     /// Puts a stream into the ring; the caller has made sure that it is not there yet.
     pub(super) fn ready(&self, stream: Arc<StreamState>) {
-        self.lock().ready.push_back(stream);
+        lock(&self.waiting).ready.push_back(stream);
         self.changed.notify_one();
     }
 
     /// Drops what waits; for a link that is lost.
     pub(super) fn clear(&self) {
-        let mut waiting = self.lock();
+        let mut waiting = lock(&self.waiting);
         waiting.control.clear();
         waiting.ready.clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Writes until the transport fails; the caller ends it by dropping the future.
+    pub(super) async fn run(&self, owner: &impl Owner) -> io::Error {
+        loop {
+            let written = poll_fn(|context| self.poll_batch(&mut lock(&self.pipe), context, owner)).await;
+            match written {
+                Ok(Written::Batch) => {}
+                Ok(Written::Nothing) => self.changed.notified().await,
+                Err(error) => return error,
+            }
+        }
     }
 
-    /// Writes until the transport fails; the caller ends it by dropping the future.
-    ///
-    /// `wrote` is called after each write, `finished` for each stream whose last frame went out.
-    pub(super) async fn write_to(
+    /// Writes one batch of what waits.
+    fn poll_batch(
         &self,
-        mut transport: impl AsyncWrite + Unpin,
-        wrote: impl Fn(),
-        finished: impl Fn(&StreamState),
-    ) -> std::io::Result<()> {
-        let mut ring = VecDeque::new();
-        let mut batch = Batch::default();
-        loop {
-            {
-                let mut waiting = self.lock();
-                batch.head.extend_from_slice(&waiting.control);
-                waiting.control.clear();
-                if waiting.control.capacity() > BATCH {
-                    waiting.control = BytesMut::new();
-                }
-                ring.append(&mut waiting.ready);
+        pipe: &mut Pipe,
+        context: &mut Context<'_>,
+        owner: &impl Owner,
+    ) -> Poll<io::Result<Written>> {
+        if !pipe.batch.has_remaining() && pipe.flushed {
+            self.take(pipe, owner)?;
+            if !pipe.batch.has_remaining() {
+                return Poll::Ready(Ok(Written::Nothing));
             }
-            while batch.remaining() < BATCH && batch.pieces.len() < PIECES - 2 {
-                let Some(stream) = ring.pop_front() else { break };
-                match stream.turn() {
-                    Turn::Payload { bytes, more } => {
-                        batch.payload(stream.id(), bytes);
-                        if more {
-                            ring.push_back(stream);
-                        }
-                    }
-                    Turn::End => {
-                        let end = to_agent::Body::End(End { stream: stream.id() });
-                        codec::encode(&ToAgent { body: Some(end) }, &mut batch.head)
-                            .map_err(std::io::Error::other)?;
-                        finished(&stream);
-                    }
-                    Turn::Nothing => {}
-                }
-            }
-            batch.seal();
-            if !batch.has_remaining() {
-                self.changed.notified().await;
-                continue;
-            }
-            transport.write_all_buf(&mut batch).await?;
-            transport.flush().await?;
-            wrote();
         }
+        pipe.flushed = false;
+        while pipe.batch.has_remaining() {
+            let mut slices = [IoSlice::new(&[]); PIECES];
+            let count = pipe.batch.chunks_vectored(&mut slices);
+            let written = Pin::new(&mut pipe.transport).poll_write_vectored(context, &slices[..count]);
+            match ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => pipe.batch.advance(written),
+            }
+        }
+        ready!(Pin::new(&mut pipe.transport).poll_flush(context))?;
+        pipe.flushed = true;
+        owner.wrote();
+        Poll::Ready(Ok(Written::Batch))
+    }
+
+    /// Takes the next batch.
+    fn take(&self, pipe: &mut Pipe, owner: &impl Owner) -> io::Result<()> {
+        let Pipe { ring, batch, .. } = pipe;
+        {
+            let mut waiting = lock(&self.waiting);
+            batch.head.extend_from_slice(&waiting.control);
+            waiting.control.clear();
+            if waiting.control.capacity() > BATCH {
+                waiting.control = BytesMut::new();
+            }
+            ring.append(&mut waiting.ready);
+        }
+        while batch.remaining() < BATCH && batch.pieces.len() < PIECES - 2 {
+            let Some(stream) = ring.pop_front() else { break };
+            match stream.turn() {
+                Turn::Payload { bytes, more } => {
+                    batch.payload(stream.id(), bytes);
+                    if more {
+                        ring.push_back(stream);
+                    }
+                }
+                Turn::End => {
+                    let end = to_agent::Body::End(End { stream: stream.id() });
+                    codec::encode(&ToAgent { body: Some(end) }, &mut batch.head).map_err(io::Error::other)?;
+                    owner.finished(&stream);
+                }
+                Turn::Nothing => {}
+            }
+        }
+        batch.seal();
+        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 //! session's ports again.
 
 use super::cluster::Clusters;
-use super::connection::{Connection, Patience, REQUEST_DEADLINE};
+use super::connection::{Connection, Patience, REQUEST_DEADLINE, Writes};
 use super::error::{LinkError, SubscribeError};
 use super::{AgentLink, IncomingRx, LinkEvent, Shared, Slot, subscribed};
 use nix::errno::Errno;
@@ -166,7 +166,8 @@ async fn take_one_again(shared: Arc<Shared>, connection: Arc<Connection>, port: 
     let mut told = false;
     loop {
         let Some(subscribe) = shared.subscriptions().get(&port).cloned() else { return };
-        let asked = connection.request(request::Op::Subscribe(subscribe), REQUEST_DEADLINE).await;
+        let asked =
+            connection.request(request::Op::Subscribe(subscribe), REQUEST_DEADLINE, Writes::Writer).await;
         let refused = match asked {
             Ok(response) => match subscribed(port, response) {
                 Ok(_) if told => return shared.event(LinkEvent::PortBack { port }),

@@ -1,11 +1,13 @@
 //! Handshake, requests and their answers.
 
 use super::peer::{SOON, Somewhere, Wire};
-use crate::agent_link::connection::REQUEST_DEADLINE;
+use crate::agent_link::connection::{REQUEST_DEADLINE, Writes};
 use crate::agent_link::{AgentLink, LinkError, Slot};
 use bytes::Bytes;
 use nix::errno::Errno;
-use protocol::agent::{Hello, MAX_READ, PROTOCOL, Read, Request, Welcome, request, response};
+use protocol::agent::{
+    Credit, Hello, MAX_READ, PROTOCOL, Read, Request, Welcome, request, response, to_agent, to_client,
+};
 use std::time::Duration;
 
 fn read(handle: u64) -> request::Op {
@@ -112,20 +114,63 @@ async fn a_thread_outside_the_runtime_asks_too() {
     assert_eq!(thread.join().unwrap().unwrap(), Errno::EBADF as i32);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_threads_ask_at_once_beside_a_busy_stream() {
+    let place = Somewhere::new();
+    let (link, mut wire) = linked(&place).await;
+    let to = protocol::agent::connect::To::Tcp("10.0.0.9:80".into());
+    let (connected, _) = tokio::join!(link.connect_stream(to, SOON), wire.accept_connect());
+    let (_, stream) = connected.unwrap();
+    let (_reader, mut writer) = stream.split();
+    let busy = tokio::spawn(async move { while writer.send(Bytes::from(vec![0; 9000])).await.is_ok() {} });
+    let threads: Vec<_> = (0..8)
+        .map(|thread| {
+            let link = link.clone();
+            std::thread::spawn(move || {
+                for at in 0..200 {
+                    let handle = thread * 1000 + at;
+                    let answer = link.request_blocking(read(handle)).unwrap().answer;
+                    let expected = Bytes::from(handle.to_string());
+                    assert_eq!(answer, Some(response::Answer::Content(expected)));
+                }
+            })
+        })
+        .collect();
+    for _ in 0..8 * 200 {
+        let request = loop {
+            match wire.next().await {
+                to_agent::Body::Request(request) => break request,
+                to_agent::Body::Data(data) => {
+                    let credit = Credit { stream: data.stream, bytes: data.bytes.len() as u32 };
+                    wire.send(to_client::Body::Credit(credit)).await;
+                }
+                other => panic!("not expected: {other:?}"),
+            }
+        };
+        let content = Bytes::from(handle_of(&request).to_string());
+        wire.answer(request.id, response::Answer::Content(content)).await;
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    drop(wire);
+    tokio::time::timeout(SOON, busy).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_late_answer_is_nobody_s_and_the_link_goes_on() {
     let place = Somewhere::new();
     let (link, mut wire) = linked(&place).await;
     let Slot::Up(connection) = link.shared.slot.borrow().clone() else { panic!("not up") };
     let short = Duration::from_millis(50);
-    let (asked, late) = tokio::join!(connection.request(read(1), short), wire.request());
+    let (asked, late) = tokio::join!(connection.request(read(1), short, Writes::Writer), wire.request());
     assert!(matches!(asked, Err(LinkError::Deadline { .. })));
     wire.answer(late.id, response::Answer::Content(Bytes::from_static(b"late"))).await;
     let agent = async {
         let request = wire.request().await;
         wire.answer(request.id, response::Answer::Content(Bytes::from_static(b"in time"))).await;
     };
-    let (asked, ()) = tokio::join!(connection.request(read(2), REQUEST_DEADLINE), agent);
+    let (asked, ()) = tokio::join!(connection.request(read(2), REQUEST_DEADLINE, Writes::Writer), agent);
     assert_eq!(asked.unwrap().answer, Some(response::Answer::Content(Bytes::from_static(b"in time"))));
 }
 
