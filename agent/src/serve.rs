@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{self, SigHandler, Signal};
 use nix::sys::stat::{Mode, umask};
 use protocol::agent::{AgentEvent, Closing};
 use protocol::auth::PublicKey;
@@ -170,6 +171,7 @@ fn start(options: Options) -> Result<(), ServeError> {
         return Err(ServeError::HoldElsewhere);
     }
     raise_file_limit();
+    let_orphans_go();
     let mut target = target::find(&options.target)?;
     // Sockets in the file system are for the agent's own user alone.
     let before = umask(Mode::from_bits_truncate(0o177));
@@ -266,6 +268,17 @@ impl Drop for SocketFiles {
                 tracing::debug!(%error, path = %path.display(), "a socket file stays");
             }
         }
+    }
+}
+
+/// A container's first process is made the parent of all that lose theirs, such as what `kubectl exec` left behind.
+fn let_orphans_go() {
+    if std::process::id() != 1 {
+        return;
+    }
+    // SAFETY: no handler is set, and the agent has no children of its own whose end it would wait for.
+    if let Err(error) = unsafe { signal::signal(Signal::SIGCHLD, SigHandler::SigIgn) } {
+        tracing::warn!(%error, "ended processes stay in the process table");
     }
 }
 

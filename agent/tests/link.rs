@@ -265,3 +265,47 @@ async fn without_idle_time_the_agent_ends_with_its_last_session() {
     assert!(agent.child.wait().unwrap().success());
     assert!(since.elapsed() < Duration::from_secs(3));
 }
+
+/// As in a pod: nobody else takes leave of orphans, and signals without a handler are not heard.
+#[tokio::test]
+async fn as_a_containers_first_process_it_reaps_orphans_and_ends_when_told_to() {
+    let folder = Folder::new("first");
+    let listen = format!("unix:{}", folder.path("agent.sock"));
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--pid", "--fork", "--mount-proc", env!("CARGO_BIN_EXE_agent"), "serve"]);
+    command.args(["--listen", &listen, "--admit", &key(1).public().to_string(), "--target", "self"]);
+    let mut agent = Agent::spawn(command);
+    let starter = agent.child.id();
+    let children = std::fs::read_to_string(format!("/proc/{starter}/task/{starter}/children")).unwrap();
+    let first: i32 = children.trim().parse().unwrap();
+    let (mut client, _) = Client::connect(&agent.address, &key(1), "s").await;
+    // The shell ends before what it started, which then is the agent's.
+    let inside = format!("/proc/{first}/ns/pid");
+    let status = Command::new("nsenter")
+        .args(if nix::unistd::geteuid().is_root() { [].as_slice() } else { &["--user"] })
+        .args(["--pid", "--mount", "--target", &first.to_string()])
+        .args(["sh", "-c", "sleep 0.3 & test $(readlink /proc/self/ns/pid) = \"$0\""])
+        .arg(std::fs::read_link(&inside).unwrap())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let orphans = || std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+    assert!(!orphans().trim().is_empty(), "the orphan is the agent's child");
+    let since = Instant::now();
+    while !orphans().trim().is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(5), "a zombie stays: {}", orphans());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGTERM).unwrap();
+    let closing = client
+        .expect(|body| match body {
+            Body::Closing(closing) => Some(closing.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(closing.kind, "shutting-down");
+    assert!(agent.child.wait().unwrap().success());
+}
