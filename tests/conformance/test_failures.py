@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import time
 
@@ -10,7 +9,7 @@ from harness import places
 from harness.laptop import Laptop
 from harness.local_pod import LocalPod
 from harness.scene import LocalScene
-from harness.testing import alive, contains, equal, eventually
+from harness.testing import alive, contains, equal, eventually, refused
 
 # Opens a file of the pod and makes a connection through it five times a second, and prints how each went.
 WATCHER = """
@@ -25,19 +24,6 @@ while True:
         print(what, how, round(time.monotonic() - began, 2), flush=True)
     time.sleep(0.2)
 """
-
-
-def refused(done, word, status, *parts, seconds=5.0, began=None):
-    """One line of what failed with its word, one of what to do, and the kind's exit status."""
-    equal(done.returncode, status, done.stderr)
-    first, second = done.stderr.strip().splitlines()[-2:]
-    assert re.fullmatch(rf"mirrord-ide: .+ \[{word}\]", first), done.stderr
-    assert second.startswith("  ") and len(second) > 12, done.stderr
-    for part in parts:
-        contains(done.stderr, part)
-    equal(done.stdout, "")
-    if began:
-        assert time.monotonic() - began < seconds, f"took {time.monotonic() - began:.1f} s"
 
 
 def test_no_such_process():

@@ -1,5 +1,6 @@
 """What a test file imports: how a test is skipped, limited in time, and waits for an event."""
 
+import re
 import time
 
 DEFAULT_LIMIT = 60
@@ -49,3 +50,16 @@ def alive(pid: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def refused(done, word, status, *parts, began=None, seconds=5.0):
+    """Asserts one line of what failed with its word, one of what to do, the kind's exit status, and all of that soon."""
+    equal(done.returncode, status, done.stderr)
+    first, second = done.stderr.strip().splitlines()[-2:]
+    assert re.fullmatch(rf"mirrord-ide: .+ \[{word}\]", first), done.stderr
+    assert second.startswith("  ") and len(second) > 12, done.stderr
+    for part in parts:
+        contains(done.stderr, part)
+    equal(done.stdout, "")
+    if began:
+        assert time.monotonic() - began < seconds, f"took {time.monotonic() - began:.1f} s"

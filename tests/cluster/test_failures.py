@@ -1,0 +1,133 @@
+"""What goes wrong on a cluster, and what the user is told: a stable word, an exit status, what failed, what to do."""
+
+import json
+import time
+from contextlib import contextmanager
+
+from harness.cluster import Cluster, container, kubeconfig
+from harness.laptop import Laptop
+from harness.local_pod import made_up
+from harness.testing import contains, equal, eventually, limit, refused
+
+IMAGE = "localhost/mirrord-ide-agent:test"
+MANAGED = "app.kubernetes.io/managed-by=mirrord-ide"
+
+
+def user(name="developer"):
+    return Laptop(env={"KUBECONFIG": str(kubeconfig(name))})
+
+
+def attempt(laptop, target, *options, agent=None, env=None):
+    """Runs `exec` for a program that must never run; answers with what came and when it was started."""
+    config = laptop.folder / "mirrord.json"
+    config.write_text(json.dumps({"agent": {"image": IMAGE} | (agent or {})}))
+    began = time.monotonic()
+    return laptop.run("exec", "-f", config, "-t", target, *options, "--", "echo", "ran", env=env), began
+
+
+@contextmanager
+def pod(namespace="sample", labels=None):
+    """A pod that does nothing, on node 2, in the namespace named or in one of its own with these labels."""
+    admin = Cluster(kubeconfig(), namespace)
+    name, role = made_up("still"), {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"}
+    developer = {"kind": "ServiceAccount", "name": "developer", "namespace": "sample"}
+    if labels:
+        admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
+                    {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "developer", "namespace": namespace},
+                     "roleRef": role, "subjects": [developer]})
+        eventually(lambda: admin.kubectl("get", "serviceaccount", "default", check=False), "the namespace has its service account")
+    try:
+        admin.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace},
+                     "spec": {"containers": [container("app", "localhost/pause:1", None)], "terminationGracePeriodSeconds": 0,
+                              "nodeSelector": {"kubernetes.io/hostname": "node-2"}}})
+        admin.wait(f"pod/{name}", "condition=Ready")
+        yield f"pod/{name}"
+    finally:
+        admin.kubectl("delete", *(["namespace", namespace] if labels else ["pod", name]), "--ignore-not-found", "--wait=false", check=False)
+
+
+def nothing_made(namespace="sample"):
+    """No Job, and after a while no pod, is left of a start that failed."""
+    admin = Cluster(kubeconfig(), namespace)
+    equal(admin.kubectl("get", "jobs,configmaps,secrets", "-l", MANAGED, "-o", "name"), "")
+    eventually(lambda: not admin.kubectl("get", "pods", "-l", MANAGED, "-o", "name"), "its pod is gone", 20)
+
+
+def test_a_kubeconfig_that_is_not_there_or_has_no_such_context():
+    with user() as laptop:
+        done, began = attempt(laptop, "deployment/shop", env={"KUBECONFIG": "/nowhere/config"})
+        refused(done, "kubeconfig-invalid", 67, "/nowhere/config", began=began)
+        done, began = attempt(laptop, "deployment/shop", "--context", "elsewhere")
+        refused(done, "kubeconfig-invalid", 67, "elsewhere", "test-cluster", began=began)
+
+
+def test_an_api_server_that_does_not_answer_and_a_login_that_is_not_valid():
+    with user() as laptop:
+        given = json.loads(Cluster(kubeconfig("developer"), "sample").kubectl("config", "view", "--raw", "-o", "json"))
+        for word, status, change in [("unauthorized", 77, lambda: given["users"][0].update(user={"token": "made-up"})),
+                                     ("unreachable", 68, lambda: given["clusters"][0]["cluster"].update(server="https://127.0.0.1:1"))]:
+            change()
+            (laptop.folder / "kubeconfig").write_text(json.dumps(given))
+            done, began = attempt(laptop, "deployment/shop", env={"KUBECONFIG": str(laptop.folder / "kubeconfig")})
+            refused(done, word, status, given["clusters"][0]["cluster"]["server"], began=began)
+
+
+def test_no_such_target():
+    with user() as laptop:
+        for target in ("deployment/nowhere", "pod/nowhere", "service/nowhere", "statefulset/nowhere"):
+            done, began = attempt(laptop, target)
+            refused(done, "target-not-found", 66, "nowhere", "namespace sample", began=began)
+        with pod() as target:
+            done, began = attempt(laptop, f"{target}/container/other")
+            refused(done, "target-not-found", 66, "other", "app", began=began)
+
+
+def test_a_user_who_may_not_create_jobs():
+    with user("viewer") as laptop, pod() as target:
+        done, began = attempt(laptop, target)
+        refused(done, "forbidden", 77, "may not create jobs in namespace sample", began=began)
+        nothing_made()
+
+
+def test_a_user_who_may_not_read_the_target():
+    with user() as laptop:
+        done, began = attempt(laptop, "deployment/shop", "-n", "default")
+        refused(done, "forbidden", 77, "may not get deployments in namespace default", began=began)
+
+
+@limit(90)
+def test_pod_security_refuses_the_agents_pod():
+    namespace = made_up("guarded")
+    with user() as laptop, pod(namespace, {"pod-security.kubernetes.io/enforce": "baseline"}) as target:
+        done, began = attempt(laptop, target, "-n", namespace)
+        refused(done, "forbidden", 77, "baseline", "hostPID", began=began)
+        nothing_made(namespace)
+
+
+def test_an_agent_that_fits_on_no_node():
+    with user() as laptop, pod() as target:
+        done, began = attempt(laptop, target, agent={"resources": {"requests": {"cpu": "1000"}, "limits": {"cpu": "1000"}}})
+        refused(done, "agent-failed", 69, "node-2", "Insufficient cpu", began=began)
+        nothing_made()
+
+
+def test_an_image_that_cannot_be_had():
+    with user() as laptop, pod() as target:
+        done, began = attempt(laptop, target, agent={"image": "localhost/never-made:1", "image_pull_policy": "Never"})
+        refused(done, "agent-failed", 69, "localhost/never-made:1", "ErrImageNeverPull", began=began)
+        nothing_made()
+
+
+def test_an_image_that_is_no_agent():
+    with user() as laptop, pod() as target:
+        done, _ = attempt(laptop, target, agent={"image": "localhost/sample-python:1"})
+        refused(done, "agent-failed", 69, "it ended with status")
+        nothing_made()
+
+
+def test_targets_are_listed_for_who_names_none():
+    with user() as laptop, pod() as target:
+        contains(laptop.run("ls", "-n", "sample").stdout, target)
+        config = laptop.folder / "mirrord.json"
+        config.write_text(json.dumps({"agent": {"image": IMAGE}}))
+        refused(laptop.run("exec", "-f", config, "--", "echo", "ran"), "target-ambiguous", 66, "pod/")
