@@ -206,3 +206,106 @@ where
         .service(http);
     Ok(kube::Client::new(service, config.default_namespace.clone()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const KUBECONFIG: &str = r#"
+apiVersion: v1
+kind: Config
+current-context: plain
+clusters:
+- {name: plain, cluster: {server: "https://plain.example:6443"}}
+- {name: behind, cluster: {server: "https://behind.example:6443", proxy-url: "http://proxy.of.cluster:3128"}}
+users:
+- name: plugin
+  user:
+    exec:
+      apiVersion: client.authentication.k8s.io/v1
+      command: login
+      interactiveMode: Never
+      env: [{name: BOTH, value: of the kubeconfig}]
+contexts:
+- {name: plain, context: {cluster: plain, user: plugin, namespace: shop}}
+- {name: behind, context: {cluster: behind, user: plugin}}
+"#;
+
+    struct Written(PathBuf);
+
+    impl Written {
+        fn new() -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let name =
+                format!("link-kubeconfig-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+            let path = std::env::temp_dir().join(name);
+            std::fs::write(&path, KUBECONFIG).unwrap();
+            Self(path)
+        }
+
+        fn access(&self, env: &[(&str, &str)]) -> ClusterAccess {
+            ClusterAccess {
+                kubeconfig: vec![self.0.to_str().unwrap().into()],
+                env: env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+                ..ClusterAccess::default()
+            }
+        }
+    }
+
+    impl Drop for Written {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_credential_plugin_runs_with_the_asking_client_s_environment_under_the_kubeconfig_s() {
+        let written = Written::new();
+        let config =
+            config(&written.access(&[("BOTH", "of the client"), ("AWS_PROFILE", "work")])).await.unwrap();
+        let mut set = HashMap::new();
+        for entry in config.auth_info.exec.unwrap().env.unwrap() {
+            set.insert(entry["name"].clone(), entry["value"].clone());
+        }
+        assert_eq!(set["AWS_PROFILE"], "work");
+        assert_eq!(set["BOTH"], "of the kubeconfig");
+        assert_eq!(config.default_namespace, "shop");
+    }
+
+    #[tokio::test]
+    async fn the_proxy_is_the_cluster_s_else_the_asking_client_s_unless_it_leaves_the_server_out() {
+        let written = Written::new();
+        let proxy = async |context: &str, env: &[(&str, &str)]| {
+            let access = ClusterAccess { context: Some(context.into()), ..written.access(env) };
+            config(&access).await.unwrap().proxy_url.map(|url| url.to_string())
+        };
+        let theirs = ("HTTPS_PROXY", "http://ann:secret@proxy.of.client:8080");
+        assert_eq!(proxy("plain", &[("HOME", "/")]).await, None);
+        let ours = proxy("plain", &[theirs]).await.unwrap();
+        assert!(ours.starts_with("http://ann:secret@proxy.of.client:8080"), "{ours}");
+        assert_eq!(proxy("plain", &[theirs, ("NO_PROXY", "other.org,.example")]).await, None);
+        let cluster = proxy("behind", &[theirs, ("NO_PROXY", "*")]).await.unwrap();
+        assert!(cluster.starts_with("http://proxy.of.cluster:3128"), "{cluster}");
+    }
+
+    #[test]
+    fn kubeconfigs_are_found_as_kubectl_finds_them() {
+        let written = Written::new();
+        let here = written.0.to_str().unwrap();
+        let named = |env: &[(&str, &str)]| {
+            let access = ClusterAccess { kubeconfig: vec![], ..written.access(env) };
+            paths(&access).unwrap()
+        };
+        assert_eq!(named(&[("HOME", "/home/ann")]), [PathBuf::from("/home/ann/.kube/config")]);
+        let list = format!("/nowhere/at/all::{here}");
+        assert_eq!(named(&[("HOME", "/home/ann"), ("KUBECONFIG", &list)]), [written.0.clone()]);
+    }
+
+    #[tokio::test]
+    async fn a_context_that_is_not_there_is_the_kubeconfig_s_error() {
+        let written = Written::new();
+        let access = ClusterAccess { context: Some("nowhere".into()), ..written.access(&[]) };
+        assert!(matches!(client(&access).await.err(), Some(LinkError::Kubeconfig { .. })));
+    }
+}

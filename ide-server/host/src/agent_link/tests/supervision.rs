@@ -182,6 +182,20 @@ async fn a_new_place_is_dialled_at_once_and_the_old_one_given_up() {
 }
 
 #[tokio::test]
+async fn a_move_does_not_wait_for_a_place_that_takes_connections_and_says_nothing() {
+    let (old, mute, new) = (Somewhere::new(), Somewhere::new(), Somewhere::new());
+    let (link, _, _wire) = linked(&old, Patience::default()).await;
+    link.move_to(mute.endpoint());
+    let _silent = mute.accept_raw().await;
+    let began = Instant::now();
+    link.move_to(new.endpoint());
+    let (mut moved, _) = new.accept().await;
+    let (asked, ()) = tokio::join!(link.link().request(read()), answered(&mut moved));
+    asked.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
 async fn an_agent_that_ends_the_link_is_heard_and_one_that_bars_the_session_counts_as_lost() {
     let place = Somewhere::new();
     let (link, _, mut wire) = linked(&place, Patience::default()).await;
