@@ -6,7 +6,7 @@ mod overrides;
 
 pub use dotenv::parse as parse_dotenv;
 
-use config_schema::{Format, MirrordConfig, Problem, Target};
+use config_schema::{Format, Inputs, MirrordConfig, Problem, Target};
 use protocol::ide::{
     ConfigSource, Diagnostic, ErrorData, ErrorKind, Severity, TextPosition, TextRange, Verified,
 };
@@ -98,8 +98,11 @@ pub fn resolve(source: &ConfigSource) -> Result<Resolved, ErrorData> {
         target: None,
         notices: Vec::new(),
     };
-    if let Some(text) = load(source)? {
-        let parsed = config_schema::parse(&text.content, text.format);
+    // Without a file there still are the environment's settings.
+    let nothing = || Text { file: None, content: "{}".to_owned(), format: Format::Json };
+    {
+        let text = load(source)?.unwrap_or_else(nothing);
+        let parsed = config_schema::parse_with(&text.content, text.format, &inputs(source)?);
         let name = text.file.as_deref().map_or("the config".into(), Path::to_string_lossy);
         let errors: Vec<&Problem> = parsed
             .problems
@@ -167,6 +170,16 @@ fn load(source: &ConfigSource) -> Result<Option<Text>, ErrorData> {
     }
 }
 
+/// What stands around a config.
+fn inputs(source: &ConfigSource) -> Result<Inputs, ErrorData> {
+    Ok(Inputs {
+        env: source.env.clone(),
+        key: None,
+        made_up_key: crate::state::fresh_name()?,
+        git_branch: discover::git_branch(Path::new(&source.folder)),
+    })
+}
+
 fn absolute(source: &ConfigSource, path: &Path) -> PathBuf {
     Path::new(&source.folder).join(path)
 }
@@ -194,7 +207,7 @@ pub fn verify(source: &ConfigSource) -> Result<Verified, ErrorData> {
             "name a file, or write .mirrord/mirrord.json",
         ));
     };
-    let parsed = config_schema::parse(&text.content, text.format);
+    let parsed = config_schema::parse_with(&text.content, text.format, &inputs(source)?);
     let diagnostics = parsed.problems.iter().map(|problem| Diagnostic {
         range: range(problem),
         severity: match problem.severity {

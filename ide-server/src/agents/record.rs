@@ -1,5 +1,6 @@
 //! What is written of an agent, so that the next daemon finds and removes it.
 
+use crate::cluster::access::may_be_written;
 use crate::state::{self, StateFolder};
 use protocol::auth::SecretKey;
 use protocol::host::Endpoint;
@@ -63,7 +64,11 @@ impl AgentRecord {
 
     /// Writes it.
     pub fn write(&self, state: &StateFolder) -> io::Result<()> {
-        state::write_private(&state.agent(&self.agent, "json"), &serde_json::to_vec_pretty(self)?)
+        let mut written = self.clone();
+        if let Endpoint::PortForward { env, .. } = &mut written.endpoint {
+            env.retain(|name, _| may_be_written(name));
+        }
+        state::write_private(&state.agent(&self.agent, "json"), &serde_json::to_vec_pretty(&written)?)
     }
 
     /// All records in the state folder; files that are none are skipped.

@@ -14,44 +14,6 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Read};
 use std::process::ExitCode;
 
-/// Variables of the client's that decide where the cluster is and who we are there.
-const FORWARDED: &[&str] = &[
-    "MIRRORD_CONFIG_FILE",
-    "KUBECONFIG",
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "TMPDIR",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-    "XDG_CONFIG_HOME",
-    "XDG_CACHE_HOME",
-    "SSH_AUTH_SOCK",
-    "KRB5CCNAME",
-    "USE_GKE_GCLOUD_AUTH_PLUGIN",
-];
-const FORWARDED_FAMILIES: &[&str] = &[
-    "AWS_",
-    "GOOGLE_",
-    "CLOUDSDK_",
-    "AZURE_",
-    "AAD_",
-    "ARM_",
-    "OCI_",
-    "DIGITALOCEAN_",
-    "VAULT_",
-    "TELEPORT_",
-    "TSH_",
-];
 /// Variables of the program's that may hold debugger settings.
 const LAUNCH_VARIABLES: &[&str] = &["NODE_OPTIONS", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"];
 
@@ -176,13 +138,13 @@ pub(super) fn source(place: &WhereArgs, mut overrides: Overrides) -> Result<Conf
         Some("-") => (None, Some(standard_input()?)),
         other => (other.map(str::to_owned), None),
     };
-    let families = |name: &str| FORWARDED_FAMILIES.iter().any(|family| name.starts_with(family));
     Ok(ConfigSource {
         folder: folder.to_string_lossy().into_owned(),
         file,
         text,
         overrides,
-        env: variables(|name| FORWARDED.contains(&name) || families(name)),
+        // All of it: templates may ask for any. The daemon keeps what decides about the cluster.
+        env: variables(|_| true),
     })
 }
 
@@ -196,7 +158,8 @@ pub(super) fn standard_input() -> Result<String, ErrorData> {
     Ok(text)
 }
 
-fn variables(wanted: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
+/// Variables of this process's environment; values that are no text are left out.
+pub(super) fn variables(wanted: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, _)| wanted(name))

@@ -3,18 +3,22 @@
 use super::args::VerifyArgs;
 use super::{exec, terminal};
 use crate::config;
-use protocol::ide::{ConfigSource, ErrorData, ErrorKind, Severity};
+use protocol::ide::{ConfigSource, ErrorData, ErrorKind, Overrides, Severity};
 use std::process::ExitCode;
 
 pub(super) fn run(args: &VerifyArgs) -> Result<ExitCode, ErrorData> {
-    let folder = std::env::current_dir().unwrap_or_default();
     let (file, text) = match args.file.as_str() {
         "-" => (None, Some(exec::standard_input()?)),
         file => (Some(file.to_owned()), None),
     };
-    let name = file.clone().unwrap_or_else(|| "-".to_owned());
-    let source =
-        ConfigSource { folder: folder.to_string_lossy().into_owned(), file, text, ..ConfigSource::default() };
+    let name = args.file.as_str();
+    let source = ConfigSource {
+        folder: std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
+        file,
+        text,
+        overrides: Overrides::default(),
+        env: exec::variables(|_| true),
+    };
     let verified = config::verify(&source)?;
     if args.json {
         terminal::out(&serde_json::to_string_pretty(&verified).unwrap_or_default())?;

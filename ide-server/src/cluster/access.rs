@@ -16,6 +16,52 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// Clusters and users that are asked about at a time.
 const KEPT_CLIENTS: usize = 16;
 
+/// Variables that decide where the cluster is and who we are there.
+const DECIDING: &[&str] = &[
+    "KUBECONFIG",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "XDG_CONFIG_HOME",
+    "XDG_CACHE_HOME",
+    "SSH_AUTH_SOCK",
+    "KRB5CCNAME",
+    "USE_GKE_GCLOUD_AUTH_PLUGIN",
+];
+const DECIDING_FAMILIES: &[&str] = &[
+    "AWS_",
+    "GOOGLE_",
+    "CLOUDSDK_",
+    "AZURE_",
+    "AAD_",
+    "ARM_",
+    "OCI_",
+    "DIGITALOCEAN_",
+    "VAULT_",
+    "TELEPORT_",
+    "TSH_",
+];
+
+fn decides(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    DECIDING.contains(&upper.as_str()) || DECIDING_FAMILIES.iter().any(|family| name.starts_with(family))
+}
+
+/// Whether a variable that decides may stand in a file: what holds a secret itself may not.
+pub fn may_be_written(name: &str) -> bool {
+    const SECRETS: &[&str] = &["SECRET", "TOKEN", "PASSWORD", "CLIENT_CERTIFICATE", "ACCESS_KEY", "API_KEY"];
+    let is_place = ["_FILE", "_PATH", "_DIR"].iter().any(|end| name.ends_with(end));
+    is_place || !SECRETS.iter().any(|part| name.contains(part))
+}
+
 /// Clients by the way they were made, shared by all windows: a fresh one costs a TLS handshake and may run a credential
 /// plugin.
 static CLIENTS: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
@@ -53,6 +99,7 @@ impl Access {
         let server = server_of(&merged, context.as_deref())
             .ok_or_else(|| no_context(context.as_deref(), &merged, &paths))?;
         let mut env = resolved.source.env.clone();
+        env.retain(|name, _| decides(name));
         if !resolved.config.use_proxy() {
             env.retain(|name, _| !name.to_ascii_uppercase().ends_with("_PROXY"));
         }
@@ -352,6 +399,13 @@ fn pod_security_rule(message: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_decides_is_kept_and_secrets_are_not_written() {
+        assert!(decides("AWS_SECRET_ACCESS_KEY") && decides("https_proxy") && !decides("MY_PASSWORD"));
+        assert!(may_be_written("AWS_PROFILE") && may_be_written("AWS_WEB_IDENTITY_TOKEN_FILE"));
+        assert!(!may_be_written("AWS_SECRET_ACCESS_KEY") && !may_be_written("AWS_SESSION_TOKEN"));
+    }
 
     #[test]
     fn a_denial_names_verb_resource_and_namespace() {

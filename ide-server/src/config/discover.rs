@@ -23,6 +23,20 @@ pub(super) fn find(folder: &Path) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
+/// The branch that is checked out in the repository around `folder`; `None` outside of one and on a detached head.
+pub(super) fn git_branch(folder: &Path) -> Option<String> {
+    let dot_git = folder.ancestors().map(|parent| parent.join(".git")).find(|path| path.exists())?;
+    let git = if dot_git.is_dir() {
+        dot_git
+    } else {
+        // A worktree or submodule: the file names the folder.
+        let text = std::fs::read_to_string(&dot_git).ok()?;
+        dot_git.parent()?.join(text.strip_prefix("gitdir:")?.trim())
+    };
+    let head = std::fs::read_to_string(git.join("HEAD")).ok()?;
+    head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +56,10 @@ mod tests {
         fs::create_dir_all(root.join("repository/service/.mirrord")).unwrap();
         fs::write(root.join("repository/service/.mirrord/mirrord.yaml"), "").unwrap();
         assert_eq!(find(&deep), Some(root.join("repository/service/.mirrord/mirrord.yaml")));
+        fs::write(root.join("repository/.git/HEAD"), "ref: refs/heads/feature/x\n").unwrap();
+        assert_eq!(git_branch(&deep).as_deref(), Some("feature/x"));
+        fs::write(root.join("repository/.git/HEAD"), "0123456789abcdef\n").unwrap();
+        assert_eq!(git_branch(&deep), None, "a detached head");
         fs::remove_dir_all(&root).unwrap();
     }
 }

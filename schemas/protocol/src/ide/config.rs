@@ -35,8 +35,8 @@ pub struct ConfigSource {
     pub text: Option<String>,
     /// What stands over the config.
     pub overrides: Overrides,
-    /// The client's environment as far as it decides: `MIRRORD_CONFIG_FILE`, `KUBECONFIG`, `PATH`, `HOME`, proxies,
-    /// cloud profiles.
+    /// The client's environment. Templates and `MIRRORD_…` variables read it, and from it comes what decides about the
+    /// cluster: `KUBECONFIG`, `PATH`, `HOME`, proxies, cloud profiles.
     pub env: BTreeMap<String, String>,
 }
 
