@@ -3,10 +3,16 @@
 //! Order matters at the start: what forks comes first, while there is one thread (the mount helper, the child that
 //! becomes the program); then the link to the agent, the files, the sockets; then the program runs.
 
-use crate::agent_link::{AgentLink, LinkError, LinkEvent, Supervised};
-use crate::control::{self, Commands, Journal};
+mod failure;
+mod layer;
+mod processes;
+mod running;
+mod streams;
+
+use crate::agent_link::{AgentLink, LinkEvent, Supervised};
+use crate::control::{self, Journal};
 use crate::files::{self, FileServer, PodFs};
-use crate::launch::{self, LaunchError};
+use crate::launch;
 use crate::places::Places;
 use crate::sockets::{PodFacts, Sockets};
 use crate::traps::notify::Listener;
@@ -14,16 +20,19 @@ use crate::traps::paths::Paths;
 use crate::traps::process::Callers;
 use crate::traps::{Engine, filter};
 use crate::{env, skip, sys};
+use failure::{agent_unreachable, failure, internal};
+use layer::{is_preloadable, preload};
+use processes::{end_all, reap};
 use protocol::agent::{Response, Welcome, request::Op};
-use protocol::host::{
-    AgentState, Failure, FromFront, HostCommand, HostEvent, HostStatus, Launch, SessionEvent, Ticket, ToFront,
-};
+use protocol::host::{AgentState, Failure, FromFront, HostEvent, Launch, SessionEvent, Ticket, ToFront};
+use running::Running;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use streams::{close_inherited, leave_terminal};
 
 /// What wakes the host's main thread.
 enum Event {
@@ -73,46 +82,6 @@ impl Front {
             let _ = self.socket.write_all(&line);
         }
     }
-}
-
-fn failure(kind: &str, message: impl Into<String>, help: impl Into<String>) -> Box<Failure> {
-    Box::new(Failure {
-        kind: kind.into(),
-        message: message.into(),
-        help: help.into(),
-        retryable: false,
-        cause: vec![],
-    })
-}
-
-fn internal(what: &str, error: &dyn std::fmt::Display) -> Box<Failure> {
-    Box::new(Failure {
-        cause: vec![error.to_string()],
-        retryable: true,
-        ..*failure("host-failed", format!("{what} on this machine"), "see the session's host.log")
-    })
-}
-
-impl From<LaunchError> for Box<Failure> {
-    fn from(error: LaunchError) -> Self {
-        failure(error.kind(), error.to_string(), error.help())
-    }
-}
-
-fn agent_unreachable(ticket: &Ticket, error: &LinkError) -> Box<Failure> {
-    let mut cause = Vec::new();
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = source {
-        cause.push(error.to_string());
-        source = error.source();
-    }
-    Box::new(Failure {
-        kind: "agent-unreachable".into(),
-        message: format!("the agent of {} does not answer", ticket.target.path),
-        help: "start again: a new agent is made; `mirrord-ide status` shows what is running".into(),
-        retryable: error.retryable(),
-        cause,
-    })
 }
 
 fn read_launch(front: &Front) -> Result<Launch, Box<Failure>> {
@@ -168,34 +137,6 @@ fn serve(front: &mut Front) -> Result<(), Box<Failure>> {
         let _ = sys::kill(child_pid, libc::SIGKILL);
     }
     outcome
-}
-
-/// Whether the loader can be told of this file: it splits its list at spaces and colons, and programs would start with
-/// a complaint of its about every piece.
-fn is_preloadable(layer: &str) -> bool {
-    let fits = !layer.contains([' ', ':']) && Path::new(layer).is_file();
-    if !fits {
-        tracing::warn!(
-            layer,
-            "the fast path for local calls cannot be preloaded from there: they will be slower"
-        );
-    }
-    fits
-}
-
-/// Puts the layer in front of what the user has preloaded.
-fn preload(environment: &mut env::Environment, layer: &str) {
-    let list = environment.entry("LD_PRELOAD".into()).or_default();
-    *list = joined(layer.as_ref(), list);
-    // Programs built for the address sanitizer by gcc end at once when any library is loaded before its own.
-    let options = environment.entry("ASAN_OPTIONS".into()).or_default();
-    *options = joined(options, "verify_asan_link_order=0".as_ref());
-}
-
-/// Two lists with a colon between them, if both are there.
-fn joined(first: &std::ffi::OsStr, second: &std::ffi::OsStr) -> std::ffi::OsString {
-    let colon = if first.is_empty() || second.is_empty() { "" } else { ":" };
-    [first, colon.as_ref(), second].into_iter().collect()
 }
 
 /// What was forked while there was one thread.
@@ -371,30 +312,6 @@ fn attend(
     link.close();
 }
 
-/// Asks all descendants to end, then ends them.
-fn end_all(grace: Duration, helpers: &[i32]) {
-    let own = std::process::id() as i32;
-    let others =
-        || sys::descendants(own).into_iter().filter(|pid| !helpers.contains(pid)).collect::<Vec<_>>();
-    for pid in others() {
-        let _ = sys::kill(pid, libc::SIGTERM);
-    }
-    let deadline = std::time::Instant::now() + grace;
-    while std::time::Instant::now() < deadline && !others().is_empty() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    for _ in 0..50 {
-        let left = others();
-        if left.is_empty() {
-            return;
-        }
-        for pid in left {
-            let _ = sys::kill(pid, libc::SIGKILL);
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Box<Failure>> {
     std::thread::Builder::new()
         .name(name.into())
@@ -416,87 +333,6 @@ fn watch_front(front: &Front, events: mpsc::Sender<Event>) -> Result<(), Box<Fai
         }
         let _ = events.send(Event::FrontGone);
     })
-}
-
-/// Reaps what ends below this process, and tells of the program.
-fn reap(program: i32, events: &mpsc::Sender<Event>) {
-    loop {
-        let mut status = 0;
-        // SAFETY: the status is ours.
-        let pid = unsafe { libc::waitpid(-1, &mut status, 0) };
-        if pid < 0 {
-            if sys::errno() == libc::EINTR {
-                continue;
-            }
-            return;
-        }
-        if pid == program {
-            let (code, signal) = if libc::WIFEXITED(status) {
-                (Some(libc::WEXITSTATUS(status)), None)
-            } else {
-                (None, Some(libc::WTERMSIG(status)))
-            };
-            if events.send(Event::ProgramEnded { code, signal }).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// The terminal is the program's: the host leaves its process group and writes to its log alone.
-fn leave_terminal(folder: &Path) -> std::io::Result<()> {
-    use std::os::fd::AsRawFd;
-    use std::os::unix::fs::OpenOptionsExt;
-    for signal in [
-        libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGTSTP,
-        libc::SIGTTOU,
-        libc::SIGTTIN,
-        libc::SIGHUP,
-        libc::SIGPIPE,
-    ] {
-        sys::ignore_signal(signal);
-    }
-    nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))?;
-    let log =
-        std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join("host.log"))?;
-    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    for (from, to) in [(null.as_raw_fd(), 0), (null.as_raw_fd(), 1), (log.as_raw_fd(), 2)] {
-        // SAFETY: replaces this process's own standard streams.
-        if unsafe { libc::dup2(from, to) } < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-    }
-    let level = std::env::var("MIRRORD_IDE_LOG").unwrap_or_else(|_| "info".into());
-    let filter = tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| "info".into());
-    // A second subscriber in one process is a test's; the first one stays.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .try_init();
-    Ok(())
-}
-
-/// Lets go of descriptors that were the program's to inherit: pipes end when the program ends, not when the host does.
-fn close_inherited(front: &UnixStream) {
-    use std::os::fd::AsRawFd;
-    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
-    let numbers: Vec<RawFd> =
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for fd in numbers {
-        if fd <= 2 || fd == front.as_raw_fd() {
-            continue;
-        }
-        // Whatever was not made by us is not close-on-exec, and all that we make is.
-        // SAFETY: no memory is passed.
-        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
-        if flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
-            // SAFETY: inherited, so nothing of ours owns it.
-            unsafe { libc::close(fd) };
-        }
-    }
 }
 
 fn random_cookie() -> std::io::Result<u64> {
@@ -598,112 +434,5 @@ struct AgentFiles(AgentLink);
 impl PodFs for AgentFiles {
     fn request(&self, op: Op) -> Result<Response, i32> {
         self.0.request_blocking(op).map_err(|error| error.errno() as i32)
-    }
-}
-
-/// What `host.sock` answers for.
-struct Running {
-    ticket: Ticket,
-    command: Vec<String>,
-    mode: String,
-    started_at: u64,
-    pid: i32,
-    link: AgentLink,
-    supervised: Supervised,
-    sockets: Arc<Sockets>,
-    paths: Arc<Paths>,
-    events: std::sync::Mutex<mpsc::Sender<Event>>,
-}
-
-impl Commands for Running {
-    async fn carry_out(&self, command: HostCommand) -> Option<HostEvent> {
-        match command {
-            HostCommand::Attach { .. } => Some(self.status()),
-            HostCommand::Stop { grace_ms } => {
-                let stop = Event::Stop { grace: Duration::from_millis(grace_ms.into()) };
-                // A host that ends by itself needs no telling.
-                let _ = crate::traps::process::lock(&self.events).send(stop);
-                None
-            }
-            HostCommand::MoveAgent { endpoint } => {
-                self.supervised.move_to(endpoint);
-                None
-            }
-            HostCommand::Subscribe { pod_port, local_port } => {
-                let sockets = Arc::clone(&self.sockets);
-                let taken =
-                    tokio::task::spawn_blocking(move || sockets.subscribe(pod_port, local_port)).await;
-                match taken {
-                    Ok(true) => Some(self.status()),
-                    _ => Some(HostEvent::Refused(*failure(
-                        "port-refused",
-                        format!("port {pod_port} of the pod is not taken over"),
-                        "the session's events say why",
-                    ))),
-                }
-            }
-            HostCommand::Explain { what } => Some(self.explain(&what)),
-        }
-    }
-
-    fn status(&self) -> HostEvent {
-        HostEvent::Status(HostStatus {
-            session: self.ticket.session.clone(),
-            host_pid: std::process::id() as i32,
-            debuggee_pid: self.pid,
-            target: self.ticket.target.clone(),
-            mode: self.mode.clone(),
-            agent: self.link.state(),
-            endpoint: self.link.endpoint(),
-            ports: self.sockets.ports(),
-            command: self.command.clone(),
-            started_at: self.started_at,
-        })
-    }
-}
-
-impl Running {
-    fn explain(&self, what: &str) -> HostEvent {
-        if what.starts_with('/') {
-            let mut buffer = vec![0; what.len() + 1];
-            let path = policy::normalize(what.as_bytes(), &mut buffer).unwrap_or(what.as_bytes());
-            let (place, rule) = self.paths.places().explain(path);
-            return HostEvent::Explained { place: format!("{place:?}"), rule };
-        }
-        HostEvent::Refused(*failure(
-            "not-a-path",
-            format!("{what} is no absolute path"),
-            "give a path such as /etc/hosts",
-        ))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_layer_comes_before_what_the_user_preloads() {
-        let mut environment = env::Environment::from([("LD_PRELOAD".into(), "/a.so:/b.so".into())]);
-        preload(&mut environment, "/layer.so");
-        let value = |name: &str| environment[std::ffi::OsStr::new(name)].to_string_lossy().into_owned();
-        assert_eq!(value("LD_PRELOAD"), "/layer.so:/a.so:/b.so");
-        assert_eq!(value("ASAN_OPTIONS"), "verify_asan_link_order=0");
-        let mut environment = env::Environment::from([("ASAN_OPTIONS".into(), "detect_leaks=0".into())]);
-        preload(&mut environment, "/layer.so");
-        let value = |name: &str| environment[std::ffi::OsStr::new(name)].to_string_lossy().into_owned();
-        assert_eq!(value("LD_PRELOAD"), "/layer.so");
-        assert_eq!(value("ASAN_OPTIONS"), "detect_leaks=0:verify_asan_link_order=0");
-    }
-
-    #[test]
-    fn a_layer_that_the_loader_would_split_is_not_preloaded() {
-        assert!(is_preloadable("/proc/self/exe"));
-        assert!(!is_preloadable("/no/such/layer.so"));
-        let folder = std::env::temp_dir().join(format!("a layer {}", std::process::id()));
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join("layer.so"), "").unwrap();
-        assert!(!is_preloadable(&folder.join("layer.so").display().to_string()));
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -299,7 +299,7 @@ contexts:
         };
         assert_eq!(named(&[("HOME", "/home/ann")]), [PathBuf::from("/home/ann/.kube/config")]);
         let list = format!("/nowhere/at/all::{here}");
-        assert_eq!(named(&[("HOME", "/home/ann"), ("KUBECONFIG", &list)]), [written.0.clone()]);
+        assert_eq!(named(&[("HOME", "/home/ann"), ("KUBECONFIG", &list)]), std::slice::from_ref(&written.0));
     }
 
     #[tokio::test]
