@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 
 from harness import places
@@ -67,6 +68,18 @@ def test_a_program_that_is_not_there_or_privileged_never_runs():
             done = scene.laptop.run("exec", "-t", scene.target, "--", command)
             refused(done, word, 125)
         scene.check_nothing_left()
+
+
+def test_a_port_that_is_taken_on_this_machine():
+    with socket.create_server(("0.0.0.0", 0)) as other:
+        port = other.getsockname()[1]
+        with LocalScene(port=port) as scene:
+            session = scene.exec(places.sample("go"), "--steal")
+            equal(session.wait(), 1, session.printed())
+            contains(session.stderr, f"port {port} is in use on this machine")
+            contains(session.stderr, "listen_ports")
+            scene.own_answer()
+            scene.check_nothing_left()
 
 
 def test_the_agent_is_killed():

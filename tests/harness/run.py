@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -36,7 +37,7 @@ CLONE_NEWNET = 0x40000000
 
 class Totals:
     def __init__(self):
-        self.passed, self.failed, self.skipped = 0, [], []
+        self.passed, self.failed, self.skipped, self.minutes = 0, [], [], {}
 
     def add(self, name, outcome, text="", seconds=None):
         time = "" if seconds is None else f" ({seconds:.1f} s)"
@@ -49,7 +50,16 @@ class Totals:
             self.failed.append(name)
             print("     " + text.strip().replace("\n", "\n     "), flush=True)
 
+    @contextmanager
+    def timed(self, part):
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.minutes[part] = (time.monotonic() - began) / 60
+
     def print(self):
+        print("took " + ", ".join(f"{part} {minutes:.1f} min" for part, minutes in self.minutes.items()))
         for name, reason in self.skipped:
             print(f"skipped: {name} - {reason.splitlines()[0] if reason else 'no reason given'}")
         for name in self.failed:
@@ -217,14 +227,18 @@ def main():
         else:
             sys.exit(f"usage: tests/run [--install] [-k PART_OF_NAME] [{'|'.join(FOLDERS)}]...")
     folders = [folder for folder in folders or FOLDERS if folder == "unit" or files_of(folder)]
+    # One for all checkouts: what they are built from is mostly the same, and cargo tells the rest apart.
+    os.environ.setdefault("CARGO_TARGET_DIR", str(places.cache() / "target"))
     parts = [part for part in setup.PARTS if any(part in FOLDERS[folder][0] for folder in folders)]
     totals = Totals()
     try:
-        reasons = setup.set_up(parts, install)
+        with totals.timed("setup"):
+            reasons = setup.set_up(parts, install)
         for part, reason in reasons.items():
             print(f"cannot set up {part}: {reason}", flush=True)
         for folder in folders:
-            run_folder(folder, totals, reasons, name)
+            with totals.timed(folder):
+                run_folder(folder, totals, reasons, name)
     except KeyboardInterrupt:
         totals.failed.append("interrupted")
     totals.print()
