@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from . import places
-from .wire import Wire
+from .wire import Gone, Wire
 
 
 ORDINARY = 65534  # nobody
@@ -87,14 +87,20 @@ class Laptop:
     def daemon(self) -> dict | None:
         """What the daemon wrote about itself, if one was started."""
         for path in self.state.glob("ide-v*.json"):
-            return json.loads(path.read_text())
+            try:
+                return json.loads(path.read_text())
+            except FileNotFoundError:
+                return None  # it ended meanwhile
         return None
 
     def end_daemon(self):
-        """Has the daemon end, which else outlives its sessions for a while."""
+        """Has the daemon end, unless it does so already as after `stop --all`; `left_behind` tells whether it did."""
         if told := self.daemon():
-            with Wire(told["socket"]) as wire:
-                wire.request("daemon/stop", {"force": True})
+            try:
+                with Wire(told["socket"]) as wire:
+                    wire.request("daemon/stop", {"force": True})
+            except (Gone, OSError):
+                pass
 
     def left_behind(self, seconds=5.0, daemon_may_live=True) -> list[str]:
         """What is still there after `seconds` at most: processes and sockets."""

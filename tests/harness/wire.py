@@ -17,6 +17,10 @@ class Refused(Exception):
         super().__init__(f"{self.code} {self.message} {self.data}")
 
 
+class Gone(AssertionError):
+    """The daemon closed the connection."""
+
+
 class Wire:
     """One connection. Requests may overlap; notifications are kept until somebody takes them."""
 
@@ -88,7 +92,7 @@ class Wire:
         with self.changed:
             self.changed.wait_for(lambda: sequence in self.answers or self.gone, seconds)
             if sequence not in self.answers:
-                raise AssertionError("the daemon closed the connection" if self.gone else f"no answer within {seconds:g} s")
+                raise Gone("the daemon closed the connection") if self.gone else AssertionError(f"no answer within {seconds:g} s")
             answer = self.answers.pop(sequence)
             self.waited_for.discard(sequence)
         if "error" in answer:

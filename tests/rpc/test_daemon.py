@@ -8,7 +8,7 @@ import threading
 
 from harness.laptop import Laptop
 from harness.local_pod import LocalPod
-from harness.testing import contains, equal, eventually
+from harness.testing import alive, contains, equal, eventually
 from harness.wire import Refused, Wire
 
 
@@ -119,6 +119,7 @@ def test_a_killed_daemon_comes_back_with_the_running_session():
         session = laptop.exec(f"process/{pid}", ["sh", "-c", "echo running; exec sleep 1000"])
         session.wait_for("running")
         os.kill(first["pid"], signal.SIGKILL)
+        eventually(lambda: not alive(first["pid"]), "the first daemon is dead")
         second = daemon(laptop)
         assert second["pid"] != first["pid"] and session.alive()
         with Wire(second["socket"]) as wire:
