@@ -49,14 +49,18 @@ pub(crate) enum RedirectError {
 #[derive(Debug)]
 pub(crate) struct Redirect {
     name: String,
+    /// Owns the table. Opened before any connection is taken: a process that is killed closes its newest descriptors
+    /// first, and the resets of its connections only reach their peers while there is the table that translates them.
     owner: Option<Socket>,
+    has_table: bool,
     rules: Vec<Rule>,
 }
 
 impl Redirect {
     /// Nothing yet; `name` must differ from those of other agents in the same network.
     pub(crate) fn new(name: String) -> Self {
-        Self { name, owner: None, rules: Vec::new() }
+        // Without a socket the check says why.
+        Self { name, owner: Socket::open().ok(), has_table: false, rules: Vec::new() }
     }
 
     /// Whether redirecting would work, without changing anything.
@@ -73,30 +77,34 @@ impl Redirect {
             return Ok(());
         }
         let mut batch = Batch::new(NFPROTO_INET);
-        match &self.owner {
-            Some(socket) => {
-                let verbs = self.replace(&mut batch, &rules);
-                socket.commit(batch).map_err(|refusal| explain(refusal, &verbs))?;
-            }
-            None => {
-                let socket = Socket::open().map_err(RedirectError::NoTables)?;
-                let verbs = self.create(&mut batch, &rules);
-                socket.commit(batch).map_err(|refusal| explain(refusal, &verbs))?;
-                self.owner = Some(socket);
-            }
-        }
+        let verbs = match self.has_table {
+            true => self.replace(&mut batch, &rules),
+            false => self.create(&mut batch, &rules),
+        };
+        let socket = match self.owner.take() {
+            Some(socket) => socket,
+            None => Socket::open().map_err(RedirectError::NoTables)?,
+        };
+        let socket = self.owner.insert(socket);
+        socket.commit(batch).map_err(|refusal| explain(refusal, &verbs))?;
+        self.has_table = true;
         self.rules = rules;
         Ok(())
     }
 
     /// Takes the table away.
     pub(crate) fn remove(&mut self) -> Result<(), RedirectError> {
+        if !std::mem::take(&mut self.has_table) {
+            return Ok(());
+        }
         let Some(socket) = self.owner.take() else { return Ok(()) };
         self.rules.clear();
         let mut batch = Batch::new(NFPROTO_INET);
         batch.message(Verb::DeleteTable, |table| table.text(table::NAME, &self.name));
         // Should it be refused: the socket closes here, and the table goes with it.
-        socket.commit(batch).map_err(|refusal| explain(refusal, &[Verb::DeleteTable]))
+        socket.commit(batch).map_err(|refusal| explain(refusal, &[Verb::DeleteTable]))?;
+        self.owner = Some(socket);
+        Ok(())
     }
 
     fn create(&self, batch: &mut Batch, rules: &[Rule]) -> Vec<Verb> {

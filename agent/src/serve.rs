@@ -209,6 +209,8 @@ fn start(options: Options) -> Result<(), ServeError> {
     let outcome = runtime.block_on(run(&agent, listener, admin, &address, idle));
     // A file read that hangs must not keep the agent.
     runtime.shutdown_background();
+    // Only now that its connections are closed: their peers would not hear of it without the table.
+    agent.traffic.end();
     Ok(outcome?)
 }
 
@@ -342,7 +344,6 @@ async fn run(
     if tokio::time::timeout(FAREWELL, gone).await.is_err() {
         tracing::warn!("a session did not take its leave");
     }
-    agent.traffic.end().await;
     Ok(())
 }
 

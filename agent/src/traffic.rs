@@ -224,9 +224,13 @@ impl Traffic {
         let _ = self.live.subscribe().wait_for(|live| *live == 0).await;
     }
 
-    /// Takes the table away: the agent ends.
-    pub(crate) async fn end(&self) {
-        self.take_table_away(Arc::clone(&self.redirect).lock_owned().await).await;
+    /// Takes the table away: the agent ends, and its connections are closed.
+    pub(crate) fn end(&self) {
+        // Held by a thread that is at work on it still: then it goes with the process.
+        let Ok(mut redirect) = self.redirect.try_lock() else { return };
+        if let Err(error) = redirect.remove() {
+            tracing::error!(%error, "the table went with its socket only");
+        }
     }
 
     /// Notes a subscription.

@@ -389,6 +389,31 @@ fn a_killed_agent_leaves_the_port_to_the_pod() {
     });
 }
 
+/// The kernel takes connections for an agent that is about to be killed, and must still tell their peers.
+#[test]
+fn connections_that_wait_for_an_agent_that_is_killed_are_reset() {
+    isolated("connections_that_wait_for_an_agent_that_is_killed_are_reset", async {
+        let (pod, folder) = (Pod::start(), Folder::new("waiting"));
+        let mut agent = agent_of(&pod, &folder, &[]);
+        let (mut client, _) = Client::connect(&agent.address, &key(1), "s").await;
+        subscribed(&mut client, Capture::Steal).await;
+        let mut taken = Caller::call(POD);
+        incoming(&mut client).await;
+        let pid = nix::unistd::Pid::from_raw(agent.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        let mut waiting = [Caller::call(POD), Caller::call(POD)];
+        waiting.iter_mut().for_each(|caller| caller.say("hello\n"));
+        taken.say("hello\n");
+        agent.child.kill().unwrap();
+        agent.child.wait().unwrap();
+        let since = Instant::now();
+        for caller in waiting.iter_mut().chain([&mut taken]) {
+            assert!(["", "connection reset"].contains(&caller.line().await.as_str()));
+        }
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    });
+}
+
 /// As `examples/demo` has it: nobody is root, the target is a process in namespaces that its user has made.
 #[test]
 fn an_ordinary_user_serves_a_process_in_a_user_namespace_of_their_own() {

@@ -140,7 +140,18 @@ impl Socket {
         self.send(batch)
     }
 
+    /// Throws away what is left of the answers to a batch that was refused.
+    fn drain(&self) {
+        let mut buffer = [0_u8; 4096];
+        // SAFETY: `buffer` has the length given and lives through the call.
+        while unsafe {
+            libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+        } > 0
+        {}
+    }
+
     fn send(&self, batch: &Batch) -> Result<(), Refusal> {
+        self.drain();
         let failed = |source| Refusal { message: 0, source };
         // SAFETY: all-zero is a value of this plain structure: the kernel's own address.
         let mut kernel: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
