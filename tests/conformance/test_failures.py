@@ -94,7 +94,8 @@ def test_the_agent_is_killed():
         for pid in agents:
             os.kill(pid, signal.SIGKILL)
         began = time.monotonic()
-        eventually(lambda: attempt_own(scene), "new connections reach the pod", 1.0 + 0.5)
+        # The pod answers, or the program again where a new agent was quicker; nobody waits for a dead one.
+        eventually(lambda: is_answered(scene), "a new connection is answered", 1.0 + 0.5)
         assert time.monotonic() - began < 1.5
         assert watcher.alive() and server.alive(), watcher.printed() + server.printed()
         before = len(watcher.stdout.splitlines())
@@ -105,9 +106,9 @@ def test_the_agent_is_killed():
         scene.check_nothing_left()
 
 
-def attempt_own(scene):
+def is_answered(scene):
     try:
-        return scene.say("whose")["pid"] == 1
+        return "pid" in scene.say("whose", timeout=1.0)
     except (OSError, ValueError):
         return False
 
