@@ -112,9 +112,10 @@ def as_shipped_by_distributions():
 
 @contextmanager
 def cluster():
-    """The test cluster, started unless it is up already; whoever started it stops it."""
+    """The test cluster, started unless it is up already, then with the images of now; whoever started it stops it."""
     scripts = places.ROOT / "tests/cluster"
     if (places.cache() / "cluster/run/etcd.pid").exists():
+        subprocess.run([scripts / "load"], check=True)
         yield
         return
     try:
