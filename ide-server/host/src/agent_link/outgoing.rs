@@ -275,8 +275,53 @@ impl Buf for Batch {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stream::Kind;
     use super::*;
-    use protocol::agent::Data;
+    use protocol::agent::{Data, Ping};
+    use tokio::io::AsyncReadExt;
+
+    struct Nobody;
+
+    impl Owner for Nobody {
+        fn wrote(&self) {}
+        fn finished(&self, _: &StreamState) {}
+    }
+
+    #[tokio::test]
+    async fn control_goes_first_and_streams_take_turns() {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 20);
+        let outgoing = Outgoing::new(Box::new(ours));
+        for id in [1, 3, 5] {
+            let stream = Arc::new(StreamState::new(id, Kind::Bytes));
+            // Above and below the size that is copied.
+            stream.load([COPY + 1, 10, COPY + 1].map(|length| Bytes::from(vec![id as u8; length])));
+            outgoing.ready(stream);
+        }
+        outgoing.control(to_agent::Body::Ping(Ping { number: 7 })).unwrap();
+        let mut buffer = BytesMut::new();
+        let read = async {
+            let mut order = Vec::new();
+            while order.len() < 10 {
+                theirs.read_buf(&mut buffer).await.unwrap();
+                while let Some(frame) = codec::decode::<ToAgent>(&mut buffer).unwrap() {
+                    order.push(match frame.body.unwrap() {
+                        to_agent::Body::Data(data) => {
+                            assert!(data.bytes.iter().all(|byte| u64::from(*byte) == data.stream));
+                            data.stream
+                        }
+                        to_agent::Body::Ping(_) => 0,
+                        other => panic!("not expected: {other:?}"),
+                    });
+                }
+            }
+            order
+        };
+        let order = tokio::select! {
+            order = read => order,
+            error = outgoing.run(&Nobody) => panic!("{error}"),
+        };
+        assert_eq!(order, [0, 1, 3, 5, 1, 3, 5, 1, 3, 5]);
+    }
 
     #[test]
     fn a_payload_is_encoded_as_the_codec_would_at_every_size_that_changes_a_length() {

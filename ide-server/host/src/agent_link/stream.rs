@@ -139,6 +139,17 @@ impl StreamState {
         self.receive.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Queues chunks as a sender would that has credit for them.
+    #[cfg(test)]
+    pub(super) fn load(&self, chunks: impl IntoIterator<Item = Bytes>) {
+        let mut send = self.send();
+        for chunk in chunks {
+            send.queued += chunk.len();
+            send.queue.push_back(chunk);
+        }
+        send.scheduled = true;
+    }
+
     /// The writer asks for one chunk.
     pub(super) fn turn(&self) -> Turn {
         let mut send = self.send();

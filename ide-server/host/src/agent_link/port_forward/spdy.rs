@@ -46,9 +46,8 @@ pub(super) async fn open(client: &kube::Client, path: &str, port: u16) -> Result
         return Err(refusal(response).await);
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(kube::Error::HyperError)?;
-    let (reader, mut writer) = halves(TokioIo::new(upgraded), port);
-    // The agent speaks first, and can only once the streams are open.
-    writer.flush().await.map_err(|error| kube::Error::Service(error.into()))?;
+    let (reader, writer) =
+        begin(TokioIo::new(upgraded), port).await.map_err(|error| kube::Error::Service(error.into()))?;
     Ok((Box::new(reader), Box::new(writer)))
 }
 
@@ -66,10 +65,10 @@ async fn refusal(response: Response<Body>) -> kube::Error {
     kube::Error::Api(status.boxed())
 }
 
-fn halves<S: AsyncRead + AsyncWrite>(
+async fn begin<S: AsyncRead + AsyncWrite>(
     connection: S,
     port: u16,
-) -> (Reader<tokio::io::ReadHalf<S>>, Writer<tokio::io::WriteHalf<S>>) {
+) -> io::Result<(Reader<tokio::io::ReadHalf<S>>, Writer<tokio::io::WriteHalf<S>>)> {
     let (reader, writer) = tokio::io::split(connection);
     let pongs = Arc::<Mutex<BytesMut>>::default();
     let mut out = BytesMut::new();
@@ -78,7 +77,10 @@ fn halves<S: AsyncRead + AsyncWrite>(
     syn_stream(BYTES, 0, "data", port, &[], &mut out);
     let reader =
         Reader { inner: reader, buffer: BytesMut::new(), state: State::Header, pongs: pongs.clone() };
-    (reader, Writer { inner: writer, out, pongs })
+    let mut writer = Writer { inner: writer, out, pongs };
+    // The agent speaks first, and can only once the streams are open.
+    writer.flush().await?;
+    Ok((reader, writer))
 }
 
 /// Appends the frame that opens a stream.
@@ -326,8 +328,7 @@ mod tests {
     /// A connection whose streams are open, seen from both ends.
     async fn opened() -> (Ours, DuplexStream) {
         let (ours, mut server) = tokio::io::duplex(1 << 20);
-        let (reader, mut writer) = halves(ours, 7777);
-        writer.flush().await.unwrap();
+        let (reader, writer) = begin(ours, 7777).await.unwrap();
         for _ in 0..2 {
             let (head, _, _) = frame(&mut server).await;
             assert_eq!(head, 0x8003_0001);
@@ -352,8 +353,7 @@ mod tests {
     #[tokio::test]
     async fn the_two_streams_are_opened_as_spdy_3_writes_it() {
         let (ours, mut server) = tokio::io::duplex(1 << 20);
-        let (_reader, mut writer) = halves(ours, 80);
-        writer.flush().await.unwrap();
+        let (_reader, _writer) = begin(ours, 80).await.unwrap();
         let (_, flags, errors) = frame(&mut server).await;
         assert_eq!((flags, &errors[..10]), (FIN, &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0][..]));
         // RFC 1950 and 1951 by hand: the header is a multiple of 31, then a stored block with its length twice.
