@@ -37,10 +37,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let target_folder = out.ancestors().nth(4).unwrap_or(&out).join("embedded");
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
     let agent = build_agent(&workspace, &target_folder, &arch)?;
+    let stage0 = build_stage0(&workspace, &target_folder, &arch)?;
     let layer = build_layer(&workspace, &target_folder, &env::var("TARGET")?)?;
 
     let mut text = String::new();
-    for (name, file) in [("AGENT", &agent), ("LAYER", &layer)] {
+    for (name, file) in [("AGENT", &agent), ("STAGE0", &stage0), ("LAYER", &layer)] {
         let hash: String = Sha256::digest(fs::read(file)?).iter().map(|byte| format!("{byte:02x}")).collect();
         // Copied, so that a later run of the inner cargo does not change what an older binary's dep-info names.
         let copy = out.join(name.to_lowercase());
@@ -63,18 +64,29 @@ fn asked_for_a_binary() -> bool {
 }
 
 fn build_agent(workspace: &Path, target_folder: &Path, arch: &str) -> io::Result<PathBuf> {
+    let triple = build_static(workspace, target_folder, "agent", arch)?;
+    Ok(target_folder.join(triple).join("embedded/agent"))
+}
+
+fn build_stage0(workspace: &Path, target_folder: &Path, arch: &str) -> io::Result<PathBuf> {
+    let triple = build_static(workspace, target_folder, "stage0", arch)?;
+    Ok(target_folder.join(triple).join("embedded/stage0"))
+}
+
+/// Builds a program that needs nothing of the image it runs in; says for which target.
+fn build_static(workspace: &Path, target_folder: &Path, package: &str, arch: &str) -> io::Result<String> {
     let musl = format!("{arch}-unknown-linux-musl");
     let (triple, flags) = if is_installed(&musl) {
         (musl, "")
     } else {
         let gnu = format!("{arch}-unknown-linux-gnu");
         println!(
-            "cargo::warning=target {musl} is not installed; the agent is linked statically against glibc"
+            "cargo::warning=target {musl} is not installed; {package} is linked statically against glibc"
         );
         (gnu, "-C target-feature=+crt-static")
     };
-    cargo(workspace, target_folder, "agent", &triple, flags)?;
-    Ok(target_folder.join(triple).join("embedded/agent"))
+    cargo(workspace, target_folder, package, &triple, flags)?;
+    Ok(triple)
 }
 
 fn build_layer(workspace: &Path, target_folder: &Path, triple: &str) -> io::Result<PathBuf> {

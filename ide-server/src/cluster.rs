@@ -1,11 +1,13 @@
 //! Kubernetes: the only place of the daemon that talks to it.
 //!
 //! [`access`] is the way in and turns the API's refusals into errors with facts; [`resolve`] finds pod and container,
-//! [`declared`] reads what its spec says, [`listing`] lists targets, [`agent`] makes the agent's Job from [`job`].
+//! [`declared`] reads what its spec says, [`listing`] lists targets, [`agent`] makes the agent's Job from [`job`], and
+//! [`delivery`] brings the agent there where no registry holds an image of it.
 
 pub mod access;
 pub mod agent;
 mod declared;
+mod delivery;
 mod job;
 mod listing;
 mod resolve;
@@ -17,8 +19,10 @@ use crate::config::Resolved;
 use crate::session::start::Steps;
 use crate::target::Chosen;
 use access::Access;
-use agent::{JobSpec, TargetPod};
+use agent::{DeliveredTo, JobSpec, TargetPod};
 use config_schema::Target;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::Api;
 use protocol::host::TargetSummary;
 use protocol::ide::{ErrorData, ErrorKind};
 
@@ -32,13 +36,19 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
             "leave agent.ephemeral out: the agent then is a Job beside the target",
         ));
     }
-    if agent.image_reference().is_none() {
-        return Err(ErrorData::new(
-            ErrorKind::AgentFailed,
-            "no image is named for the agent, and delivering it without one is not supported yet",
-            "set agent.image in mirrord.json or give --agent-image IMAGE: an image whose entrypoint is the agent",
-        )
-        .fact("phase", "image"));
+    let is_delivered = agent.image_reference().is_none();
+    if is_delivered && agent.delivery() == config_schema::Delivery::Image {
+        return Err(no_image("agent.delivery is image, and no image is named"));
+    }
+    if is_delivered && *target == Target::Targetless {
+        return Err(no_image(
+            "without a target there is no image on a node that the agent could be delivered to",
+        ));
+    }
+    if is_delivered && crate::embedded::delivery()?.is_none() {
+        return Err(no_image(
+            "no image is named for the agent, and this debug build has no stage 0 to deliver it",
+        ));
     }
     let access = Access::open(resolved).await?;
     let namespace = access.namespace(resolved);
@@ -49,19 +59,29 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
         }
     });
     let mut chosen_pod = None;
+    let is_own_namespace = agent.namespace.as_ref().is_none_or(|name| *name == namespace);
     let mut summary = TargetSummary {
         path: target.to_string(),
         namespace: Some(namespace.clone()),
         context: access.context.clone(),
         ..TargetSummary::default()
     };
-    let (mut declared, mut notices) = (None, Vec::new());
+    let (mut declared, mut notices, mut delivered) = (None, Vec::new(), None);
     if let Some(found) = found? {
         summary.instance = format!("pod {}", found.name);
         summary.container = Some(found.container.clone());
         steps.report(format!("reading what pod {} declares", found.name));
-        declared = Some(declared::read(&access, &namespace, &found).await?);
+        let (read, fits) = tokio::join!(declared::read(&access, &namespace, &found), async {
+            if is_delivered { check_architecture(&access, &found.node).await } else { Ok(()) }
+        });
+        fits?;
+        declared = Some(read?);
         notices = found.notices.clone();
+        delivered = found.spec.image.clone().filter(|_| is_delivered).map(|image| DeliveredTo {
+            image,
+            // Secrets of another namespace cannot be named; the node has the image anyhow.
+            pull_secrets: if is_own_namespace { found.pull_secrets.clone() } else { Vec::new() },
+        });
         chosen_pod = Some(TargetPod {
             namespace: namespace.clone(),
             pod: found.name,
@@ -80,7 +100,41 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
         target: chosen_pod,
         path: summary.path.clone(),
         agent: agent.clone(),
+        delivered,
         incoming,
     };
     Ok(Chosen { summary, agent: AgentSpec::Job(Box::new(spec)), declared, identity: identity?, notices })
+}
+
+fn no_image(message: &str) -> ErrorData {
+    let help =
+        "set agent.image in mirrord.json or give --agent-image IMAGE: an image whose entrypoint is the agent";
+    ErrorData::new(ErrorKind::AgentFailed, message, help).fact("phase", "image")
+}
+
+/// Refuses a node whose processor our agent is not for. A user who may not read nodes is not asked to.
+async fn check_architecture(access: &Access, node: &str) -> Result<(), ErrorData> {
+    let nodes: Api<Node> = Api::all(access.client.clone());
+    let labels = match access.timely(nodes.get_opt(node)).await {
+        Ok(found) => found.and_then(|node| node.metadata.labels).unwrap_or_default(),
+        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(()),
+        Err(error) => return Err(access::explain(&error, &access.doing("get the target's node"))),
+    };
+    let ours = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    match labels.get("kubernetes.io/arch") {
+        Some(theirs) if theirs != ours => Err(ErrorData::new(
+            ErrorKind::AgentFailed,
+            format!(
+                "node {node} is of architecture {theirs}, and this mirrord-ide carries an agent for {ours}"
+            ),
+            "set agent.image to an agent for that architecture",
+        )
+        .fact("phase", "architecture")
+        .fact("node", node)),
+        _ => Ok(()),
+    }
 }

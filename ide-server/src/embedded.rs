@@ -1,9 +1,10 @@
 //! The agent and the preload layer that travel inside the binary, unpacked to a stable versioned path of the user's.
 //!
-//! A release build carries them (see `build.rs`). A debug build takes the paths in `MIRRORD_IDE_AGENT` and
-//! `MIRRORD_IDE_LAYER`, so that tests choose what they test.
+//! A release build carries them (see `build.rs`). A debug build takes the paths in `MIRRORD_IDE_AGENT`,
+//! `MIRRORD_IDE_STAGE0` and `MIRRORD_IDE_LAYER`, so that tests choose what they test.
 
 use protocol::ide::{ErrorData, ErrorKind};
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 #[cfg(embedded)]
@@ -29,6 +30,41 @@ pub fn layer() -> Result<Option<PathBuf>, ErrorData> {
     return unpack::unpack("libmirrord_ide_layer.so", 0o644, &LAYER).map(Some);
     #[cfg(not(embedded))]
     from_environment("MIRRORD_IDE_LAYER")
+}
+
+/// What is delivered to a pod where no registry holds an image of the agent.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Takes the agent in the pod; small.
+    pub stage0: Cow<'static, [u8]>,
+    /// The agent.
+    pub agent: Cow<'static, [u8]>,
+    /// The agent's hash.
+    pub agent_sha256: String,
+}
+
+/// What is delivered; `None` in a debug build that was not given `MIRRORD_IDE_STAGE0`.
+pub fn delivery() -> Result<Option<Delivery>, ErrorData> {
+    #[cfg(embedded)]
+    return Ok(Some(Delivery {
+        stage0: Cow::Borrowed(STAGE0.bytes),
+        agent: Cow::Borrowed(AGENT.bytes),
+        agent_sha256: AGENT.sha256.to_owned(),
+    }));
+    #[cfg(not(embedded))]
+    {
+        use sha2::{Digest, Sha256};
+        let Some(stage0) = from_environment("MIRRORD_IDE_STAGE0")? else { return Ok(None) };
+        let read = |path: PathBuf| {
+            std::fs::read(&path).map_err(|error| {
+                let message = format!("{} cannot be read", path.display());
+                ErrorData::new(ErrorKind::AgentFailed, message, "give a built file").caused_by(&error)
+            })
+        };
+        let agent = read(agent()?)?;
+        let agent_sha256 = Sha256::digest(&agent).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Some(Delivery { stage0: read(stage0)?.into(), agent: agent.into(), agent_sha256 }))
+    }
 }
 
 #[cfg(not(embedded))]

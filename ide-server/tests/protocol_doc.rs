@@ -1,5 +1,7 @@
 //! `docs/protocol-ide.md` is made from the doc comments of `protocol::ide` and compared here. `UPDATE=1` writes it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use protocol::ide::ErrorKind;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The daemon's wire, spoken by a client in memory that insists on hearing nothing but what it asked for.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use ide_server::main_loop::{ClientId, Daemon, Event, EventSender};
 use ide_server::rpc::connection;
 use ide_server::rpc::framing::{Decoder, encode};

@@ -468,8 +468,8 @@ async fn remove(state: &StateFolder, record: &AgentRecord) -> Result<(), ErrorDa
             local::remove(state, &record.agent, *pid, *start_time).await;
             Ok(())
         }
-        Place::Job { namespace, name, uid, .. } => {
-            cluster::agent::remove(&record.endpoint, namespace, name, uid).await?;
+        Place::Job { .. } => {
+            cluster::agent::remove(record).await?;
             state::remove(&state.agent(&record.agent, "json")).map_err(|error| {
                 ErrorData::new(
                     ErrorKind::Internal,

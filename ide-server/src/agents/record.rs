@@ -50,6 +50,9 @@ pub enum Place {
         uid: String,
         /// The pod of it.
         pod: String,
+        /// Whether a ConfigMap of the same name brought the agent.
+        #[serde(default)]
+        delivered: bool,
     },
 }
 

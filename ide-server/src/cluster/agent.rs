@@ -3,16 +3,26 @@
 mod watch;
 
 use super::access::{self, explain, forbidden, timely};
+use super::delivery;
 use super::job::{self, CONTROL_PORT};
 use crate::agents::{AgentRecord, NotMade, Order, Place};
+use crate::embedded::{self, Delivery};
 use crate::state::{self, StateFolder};
 use config_schema::AgentConfig;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::{Client, Resource};
 use protocol::host::Endpoint;
 use protocol::ide::{ErrorData, ErrorKind};
+use serde::de::DeserializeOwned;
 use session_host::agent_link::ClusterAccess;
+use std::fmt::Debug;
+use std::time::Duration;
+
+/// How long the answer to a failed start may wait for the removal of what was made.
+const REMOVAL: Duration = Duration::from_secs(2);
 
 /// What the agent's Job is to be.
 #[derive(Clone)]
@@ -29,8 +39,19 @@ pub struct JobSpec {
     pub path: String,
     /// The agent's settings.
     pub agent: AgentConfig,
+    /// Where it is delivered to; `None` where an image holds it.
+    pub delivered: Option<DeliveredTo>,
     /// Whether ports are to be taken over.
     pub incoming: bool,
+}
+
+/// An image of the target's, on the node already, in which the agent is to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveredTo {
+    /// The image.
+    pub image: String,
+    /// Names of the secrets that it is pulled with.
+    pub pull_secrets: Vec<String>,
 }
 
 /// The pod that an agent looks at.
@@ -64,7 +85,11 @@ impl JobSpec {
         };
         let settings = serde_json::to_string(&self.agent).unwrap_or_default();
         let user = self.access.context.as_deref().unwrap_or_default();
-        format!("job:{}:{user}:{}:{target}:{}:{settings}", self.server, self.namespace, self.incoming)
+        let delivered = self.delivered.is_some();
+        format!(
+            "job:{}:{user}:{}:{target}:{}:{delivered}:{settings}",
+            self.server, self.namespace, self.incoming
+        )
     }
 
     /// The target, for people.
@@ -97,8 +122,11 @@ pub(crate) async fn create(
     order: &Order,
 ) -> Result<AgentRecord, NotMade> {
     let client = access::client(&spec.access).await?;
-    let jobs: Api<Job> = Api::namespaced(client.clone(), &spec.namespace);
-    let wanted = job::build(spec, order).map_err(|error| {
+    let delivery = match &spec.delivered {
+        Some(_) => embedded::delivery()?,
+        None => None,
+    };
+    let wanted = job::build(spec, order, delivery.as_ref()).map_err(|error| {
         ErrorData::new(
             ErrorKind::ConfigInvalid,
             "the agent's Job cannot be written from these settings",
@@ -118,6 +146,7 @@ pub(crate) async fn create(
             name: name.clone(),
             uid: uid.to_owned(),
             pod: pod.to_owned(),
+            delivered: delivery.is_some(),
         },
         spare: Vec::new(),
     };
@@ -130,22 +159,47 @@ pub(crate) async fn create(
         .caused_by(&error)
     })?;
     order.steps.report(format!("creating job {name} in namespace {}", spec.namespace));
-    let params = PostParams::default();
-    let made = timely(&spec.access, jobs.create(&params, &wanted)).await;
-    let not_made = |error: ErrorData, uid: &str| NotMade { error, left: Some(Box::new(record(uid, ""))) };
-    let made = match made {
-        Ok(made) => made,
-        Err(error @ kube::Error::Api(_)) => {
-            if let Err(error) = state::remove(&state.agent(&order.agent, "json")) {
-                tracing::error!(%error, "the record of an agent that was refused cannot be removed");
+    let outcome = make(spec, order, &client, &wanted, delivery.as_ref()).await;
+    match outcome {
+        Ok((uid, pod)) => Ok(record(&uid, &pod)),
+        Err((error, uid)) => {
+            // A request that broke off may have been obeyed all the same, so all of it is removed. The user need not
+            // wait long for that: what remains is left to the main loop.
+            let left = record(&uid, "");
+            let removed = remove(&left);
+            let gone = matches!(tokio::time::timeout(REMOVAL, removed).await, Ok(Ok(())));
+            if gone && state::remove(&state.agent(&order.agent, "json")).is_ok() {
+                return Err(error.into());
             }
-            return Err(create_error(&error, spec).into());
+            Err(NotMade { error, left: Some(Box::new(left)) })
         }
-        // A request that broke off may have been obeyed all the same.
-        Err(error) => return Err(not_made(create_error(&error, spec), "")),
-    };
+    }
+}
+
+/// Makes the objects and waits for the agent; gives the Job's uid and the pod, or the uid as far as it is known.
+async fn make(
+    spec: &JobSpec,
+    order: &Order,
+    client: &Client,
+    wanted: &Job,
+    delivery: Option<&Delivery>,
+) -> Result<(String, String), (ErrorData, String)> {
+    let unmade = |error: ErrorData| (error, String::new());
+    if let Some(delivery) = delivery {
+        delivery::create(spec, order, client, delivery).await.map_err(unmade)?;
+    }
+    let jobs: Api<Job> = Api::namespaced(client.clone(), &spec.namespace);
+    let params = PostParams::default();
+    let made = timely(&spec.access, jobs.create(&params, wanted)).await;
+    let made = made.map_err(|error| unmade(create_error(&error, spec)))?;
     let uid = made.metadata.uid.unwrap_or_default();
-    let waiting = watch::until_it_listens(&client, spec, &name, &uid, &order.steps);
+    let name = job::name(&order.agent);
+    let waiting = async {
+        if delivery.is_some() {
+            delivery::adopt(spec, order, client, &uid).await?;
+        }
+        watch::until_it_listens(client, spec, &uid, order, delivery).await
+    };
     let outcome = tokio::select! {
         outcome = waiting => outcome,
         () = tokio::time::sleep(spec.agent.startup_timeout()) => Err(too_slow(spec, &name)),
@@ -154,8 +208,8 @@ pub(crate) async fn create(
         }
     };
     match outcome {
-        Ok(pod) => Ok(record(&uid, &pod)),
-        Err(error) => Err(not_made(error, &uid)),
+        Ok(pod) => Ok((uid, pod)),
+        Err(error) => Err((error, uid)),
     }
 }
 
@@ -191,35 +245,43 @@ fn too_slow(spec: &JobSpec, name: &str) -> ErrorData {
     .retryable()
 }
 
-/// Removes an agent's Job with its pod; one that is gone is fine.
-pub async fn remove(endpoint: &Endpoint, namespace: &str, name: &str, uid: &str) -> Result<(), ErrorData> {
-    match way_of(endpoint) {
-        Some(way) => delete(&way, namespace, name, Some(uid).filter(|uid| !uid.is_empty())).await,
-        None => Ok(()),
+/// Removes an agent's Job with its pod and what brought the agent; what is gone is fine.
+pub async fn remove(record: &AgentRecord) -> Result<(), ErrorData> {
+    let Some(way) = way_of(&record.endpoint) else { return Ok(()) };
+    let Place::Job { namespace, name, uid, delivered, .. } = &record.place else { return Ok(()) };
+    let uid = Some(uid.as_str()).filter(|uid| !uid.is_empty());
+    delete::<Job>(&way, namespace, name, uid).await?;
+    if *delivered {
+        // The Job owns it, but the cluster's own clean-up takes its time.
+        delete::<ConfigMap>(&way, namespace, name, None).await?;
     }
+    Ok(())
 }
 
 /// Tries three times: what is left costs the user's cluster, and a connection may have gone bad over night.
-async fn delete(
+async fn delete<T>(
     way: &ClusterAccess,
     namespace: &str,
     name: &str,
     uid: Option<&str>,
-) -> Result<(), ErrorData> {
+) -> Result<(), ErrorData>
+where
+    T: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
     let preconditions =
         uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() });
     let params = DeleteParams { preconditions, ..DeleteParams::background() };
     let mut tries = 1..=3;
     loop {
-        let jobs: Api<Job> = Api::namespaced(access::client(way).await?, namespace);
-        match timely(way, jobs.delete(name, &params)).await {
+        let objects: Api<T> = Api::namespaced(access::client(way).await?, namespace);
+        match timely(way, objects.delete(name, &params)).await {
             Ok(_) => return Ok(()),
             // Gone, or another Job of that name.
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => return Ok(()),
             Err(kube::Error::Service(_)) if tries.next().is_some_and(|count| count < 3) => {}
             Err(error) => {
-                let doing = access::Doing::new("delete the agent's Job", "of the cluster");
-                return Err(explain(&error, &doing).fact("job", name));
+                let what = format!("delete the agent's {}", T::kind(&()).to_lowercase());
+                return Err(explain(&error, &access::Doing::new(&what, "of the cluster")).fact("name", name));
             }
         }
     }

@@ -1,7 +1,9 @@
 //! The agent's Job as Kubernetes reads it.
 
-use super::agent::JobSpec;
+use super::agent::{JobSpec, TargetPod};
+use super::delivery;
 use crate::agents::{Order, local::log_level};
+use crate::embedded::Delivery;
 use crate::session::start::{host_name, user_name};
 use config_schema::Capability;
 use k8s_openapi::api::batch::v1::Job;
@@ -23,10 +25,13 @@ pub(super) fn name(agent: &str) -> String {
     format!("mirrord-ide-{agent}")
 }
 
-/// The Job for an order.
-pub(super) fn build(spec: &JobSpec, order: &Order) -> Result<Job, serde_json::Error> {
+/// The labels and annotations of all that is made for an order.
+pub(super) fn marks(
+    spec: &JobSpec,
+    order: &Order,
+    delivery: Option<&Delivery>,
+) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
     let agent = &spec.agent;
-    let name = name(&order.agent);
     let mut labels = BTreeMap::from([
         (MANAGED_BY.to_owned(), US.to_owned()),
         ("app.kubernetes.io/name".to_owned(), "mirrord-ide-agent".to_owned()),
@@ -44,42 +49,66 @@ pub(super) fn build(spec: &JobSpec, order: &Order) -> Result<Job, serde_json::Er
         annotations.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
         annotations.insert("linkerd.io/inject".to_owned(), "disabled".to_owned());
     }
+    if let Some(delivery) = delivery {
+        annotations.insert("mirrord-ide/agent-sha256".to_owned(), delivery.agent_sha256.clone());
+    }
     labels.extend(agent.labels.clone().unwrap_or_default());
     annotations.extend(agent.annotations.clone().unwrap_or_default());
+    (labels, annotations)
+}
 
+/// The Job for an order.
+pub(super) fn build(
+    spec: &JobSpec,
+    order: &Order,
+    delivery: Option<&Delivery>,
+) -> Result<Job, serde_json::Error> {
+    let name = name(&order.agent);
+    let (labels, annotations) = marks(spec, order, delivery);
     let mut metadata = json!({
         "name": name, "namespace": spec.namespace, "labels": labels, "annotations": annotations,
     });
     if let Some(target) = spec.target.as_ref().filter(|target| target.namespace == spec.namespace) {
         // So it goes with the pod, whatever becomes of us. An owner must be of the same namespace.
-        metadata["ownerReferences"] = json!([{
-            "apiVersion": "v1", "kind": "Pod", "name": target.pod, "uid": target.uid,
-            "controller": false, "blockOwnerDeletion": false,
-        }]);
+        metadata["ownerReferences"] = json!([owned_by_pod(target)]);
     }
     serde_json::from_value(json!({
         "metadata": metadata,
         "spec": {
             "backoffLimit": 0,
-            "ttlSecondsAfterFinished": agent.ttl.unwrap_or(1),
+            "ttlSecondsAfterFinished": spec.agent.ttl.unwrap_or(1),
             "template": {
                 "metadata": { "labels": labels, "annotations": annotations },
-                "spec": pod_spec(spec, order),
+                "spec": pod_spec(spec, order, delivery),
             },
         },
     }))
 }
 
-fn pod_spec(spec: &JobSpec, order: &Order) -> Value {
+/// A reference to the target's pod as an owner.
+pub(super) fn owned_by_pod(target: &TargetPod) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "name": target.pod, "uid": target.uid,
+        "controller": false, "blockOwnerDeletion": false,
+    })
+}
+
+fn pod_spec(spec: &JobSpec, order: &Order, delivery: Option<&Delivery>) -> Value {
     let agent = &spec.agent;
     let mut pod = json!({
         "restartPolicy": "Never",
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": 5,
-        "containers": [container(spec, order)],
+        "containers": [container(spec, order, delivery)],
     });
-    let secrets: Vec<Value> = agent.image_pull_secrets().map(|name| json!({ "name": name })).collect();
+    let delivered = spec.delivered.as_ref();
+    let of_target = delivered.map(|to| to.pull_secrets.as_slice()).unwrap_or_default();
+    let secrets = agent.image_pull_secrets().chain(of_target.iter().map(String::as_str));
+    let secrets: Vec<Value> = secrets.map(|name| json!({ "name": name })).collect();
+    if delivered.is_some() {
+        pod["volumes"] = delivery::volumes(&order.agent);
+    }
     if !secrets.is_empty() {
         pod["imagePullSecrets"] = secrets.into();
     }
@@ -115,7 +144,7 @@ fn pod_spec(spec: &JobSpec, order: &Order) -> Value {
     pod
 }
 
-fn container(spec: &JobSpec, order: &Order) -> Value {
+fn container(spec: &JobSpec, order: &Order, delivered: Option<&Delivery>) -> Value {
     let agent = &spec.agent;
     let target = match &spec.target {
         Some(target) => format!("container-id:{}", target.container_id),
@@ -144,17 +173,24 @@ fn container(spec: &JobSpec, order: &Order) -> Value {
             None => defaults.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect(),
         }
     };
-    json!({
+    let program = match (&spec.delivered, delivered) {
+        (Some(to), Some(delivery)) => delivery::program(&to.image, delivery, &args),
+        _ => json!({
+            "image": agent.image_reference(), "imagePullPolicy": agent.image_pull_policy(), "args": args,
+        }),
+    };
+    let mut container = json!({
         "name": "agent",
-        "image": agent.image_reference(),
-        "imagePullPolicy": agent.image_pull_policy(),
-        "args": args,
         "securityContext": security_context(spec),
         "resources": {
             "requests": quantities("requests", &[("cpu", "1m"), ("memory", "1Mi")]),
             "limits": quantities("limits", &[("cpu", "1"), ("memory", "100Mi")]),
         },
-    })
+    });
+    if let (Value::Object(container), Value::Object(program)) = (&mut container, program) {
+        container.extend(program);
+    }
+    container
 }
 
 fn security_context(spec: &JobSpec) -> Value {

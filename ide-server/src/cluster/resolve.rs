@@ -39,6 +39,8 @@ pub(super) struct Found {
     /// Without the runtime's scheme.
     pub(super) container_id: String,
     pub(super) spec: Container,
+    /// Names of the secrets that the pod's images are pulled with.
+    pub(super) pull_secrets: Vec<String>,
     pub(super) notices: Vec<String>,
 }
 
@@ -289,6 +291,7 @@ fn pick_container(
         container: container.name.clone(),
         container_id: id.rsplit("://").next().unwrap_or(id).to_owned(),
         spec: container.clone(),
+        pull_secrets: spec.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect(),
         name,
         notices,
     })

@@ -5,8 +5,11 @@
 //! pod, in the Job's events.
 
 use super::JobSpec;
+use crate::agents::Order;
 use crate::cluster::access::{Doing, explain, forbidden};
+use crate::cluster::delivery;
 use crate::cluster::job::CONTROL_PORT;
+use crate::embedded::Delivery;
 use crate::session::start::Steps;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -14,6 +17,7 @@ use kube::Client;
 use kube::api::{Api, ListParams, LogParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use protocol::ide::{ErrorData, ErrorKind};
+use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -27,23 +31,20 @@ const ONE_TRY: Duration = Duration::from_secs(3);
 pub(super) async fn until_it_listens(
     client: &Client,
     spec: &JobSpec,
-    job: &str,
     uid: &str,
-    steps: &Steps,
+    order: &Order,
+    delivery: Option<&Delivery>,
 ) -> Result<String, ErrorData> {
+    let job = crate::cluster::job::name(&order.agent);
     let pods: Api<Pod> = Api::namespaced(client.clone(), &spec.namespace);
     let selector = watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
     let mut seen = watcher(pods.clone(), selector).applied_objects().boxed();
     let no_pod = no_pod_made(client, spec, uid);
     tokio::pin!(no_pod);
     let mut bound: Option<String> = None;
+    // Kept over the turns of the loop: an upload must not begin again with every change of the pod's status.
+    let mut reached: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(std::future::pending());
     loop {
-        let reached = async {
-            match &bound {
-                Some(pod) => answers(&pods, pod).await,
-                None => std::future::pending().await,
-            }
-        };
         let pod = tokio::select! {
             pod = seen.try_next() => match pod {
                 Ok(Some(pod)) => pod,
@@ -56,7 +57,7 @@ pub(super) async fn until_it_listens(
                     continue;
                 }
             },
-            () = reached => return Ok(bound.unwrap_or_default()),
+            () = &mut reached => return Ok(bound.unwrap_or_default()),
             error = &mut no_pod, if bound.is_none() => return Err(error),
         };
         if let Some(error) = refusal(&pods, &pod, spec).await {
@@ -65,27 +66,57 @@ pub(super) async fn until_it_listens(
         let name = pod.metadata.name.unwrap_or_default();
         let node = pod.spec.and_then(|spec| spec.node_name);
         if let Some(node) = node.filter(|_| bound.is_none()) {
-            steps.report(format!("starting the agent on node {node}"));
+            order.steps.report(format!("starting the agent on node {node}"));
+            let (pods, pod) = (pods.clone(), name.clone());
+            reached = Box::pin(async move { answers(&pods, &pod, &order.steps, delivery).await });
             bound = Some(name);
         }
     }
 }
 
-/// Returns once the agent behind the pod's port has spoken: it speaks first.
-async fn answers(pods: &Api<Pod>, pod: &str) {
+/// Returns once the agent behind the pod's port has spoken: it speaks first, and so does stage 0, which is given the
+/// agent then.
+async fn answers(pods: &Api<Pod>, pod: &str, steps: &Steps, delivery: Option<&Delivery>) {
+    let mut attempt = 0;
     loop {
-        if let Ok(Ok(true)) = tokio::time::timeout(ONE_TRY, speaks(pods, pod)).await {
-            return;
+        match tokio::time::timeout(ONE_TRY, first_words(pods, pod)).await {
+            Ok(Ok(Some((mut tunnel, words)))) => match delivery.filter(|_| delivery::is_stage0(&words)) {
+                None => return,
+                Some(delivery) => {
+                    steps.report(format!("delivering the agent, {} KiB", delivery.agent.len() >> 10));
+                    if let Err(error) = delivery::upload(&mut tunnel, delivery).await {
+                        tracing::debug!(%error, attempt, "the agent was not delivered; once more");
+                        attempt += 1;
+                    } else {
+                        // It listens again in a moment.
+                        continue;
+                    }
+                }
+            },
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the agent's port does not answer yet"),
+            Err(_) => tracing::debug!("the agent's port is silent yet"),
         }
         tokio::time::sleep(TRY).await;
     }
 }
 
-async fn speaks(pods: &Api<Pod>, pod: &str) -> Result<bool, kube::Error> {
+type Tunnel = Box<dyn delivery::Stream>;
+
+/// Opens the port and reads what its server says first.
+async fn first_words(pods: &Api<Pod>, pod: &str) -> Result<Option<(Tunnel, Vec<u8>)>, kube::Error> {
     let mut forward = pods.portforward(pod, &[CONTROL_PORT]).await?;
-    let Some(mut stream) = forward.take_stream(CONTROL_PORT) else { return Ok(false) };
-    let mut byte = [0];
-    Ok(matches!(stream.read(&mut byte).await, Ok(1)))
+    let Some(mut stream) = forward.take_stream(CONTROL_PORT) else { return Ok(None) };
+    let mut words = vec![0; delivery::GREETING.len()];
+    let mut count = 0;
+    // An agent says more than the greeting is long, so this ends.
+    while count < words.len() {
+        match stream.read(&mut words[count..]).await {
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(more) => count += more,
+        }
+    }
+    Ok(Some((Box::new(stream), words)))
 }
 
 /// Watches a Job that makes no pod, for the reason: it stands in an event alone.
