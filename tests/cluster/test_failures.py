@@ -10,7 +10,6 @@ from harness.local_pod import made_up
 from harness.testing import contains, equal, eventually, limit, refused
 
 IMAGE = "localhost/mirrord-ide-agent:test"
-MANAGED = "app.kubernetes.io/managed-by=mirrord-ide"
 
 
 def user(name="developer"):
@@ -46,11 +45,11 @@ def pod(namespace="sample", labels=None):
         admin.kubectl("delete", *(["namespace", namespace] if labels else ["pod", name]), "--ignore-not-found", "--wait=false", check=False)
 
 
-def nothing_made(namespace="sample"):
+def nothing_made(target):
     """No Job, and after a while no pod, is left of a start that failed."""
-    admin = Cluster(kubeconfig(), namespace)
-    equal(admin.kubectl("get", "jobs,configmaps,secrets", "-l", MANAGED, "-o", "name"), "")
-    eventually(lambda: not admin.kubectl("get", "pods", "-l", MANAGED, "-o", "name"), "its pod is gone", 20)
+    admin = Cluster(kubeconfig(), "sample")
+    equal(admin.managed(target, "jobs,configmaps,secrets"), [])
+    eventually(lambda: not admin.managed(target), "its pod is gone", 20)
 
 
 def test_a_kubeconfig_that_is_not_there_or_has_no_such_context():
@@ -86,7 +85,7 @@ def test_a_user_who_may_not_create_jobs():
     with user("viewer") as laptop, pod() as target:
         done, began = attempt(laptop, target)
         refused(done, "forbidden", 77, "may not create jobs in namespace sample", began=began)
-        nothing_made()
+        nothing_made(target)
 
 
 def test_a_user_who_may_not_read_the_target():
@@ -101,28 +100,28 @@ def test_pod_security_refuses_the_agents_pod():
     with user() as laptop, pod(namespace, {"pod-security.kubernetes.io/enforce": "baseline"}) as target:
         done, began = attempt(laptop, target, "-n", namespace)
         refused(done, "forbidden", 77, "baseline", "hostPID", began=began)
-        nothing_made(namespace)
+        nothing_made(target)
 
 
 def test_an_agent_that_fits_on_no_node():
     with user() as laptop, pod() as target:
         done, began = attempt(laptop, target, agent={"resources": {"requests": {"cpu": "1000"}, "limits": {"cpu": "1000"}}})
         refused(done, "agent-failed", 69, "node-2", "Insufficient cpu", began=began)
-        nothing_made()
+        nothing_made(target)
 
 
 def test_an_image_that_cannot_be_had():
     with user() as laptop, pod() as target:
         done, began = attempt(laptop, target, agent={"image": "localhost/never-made:1", "image_pull_policy": "Never"})
         refused(done, "agent-failed", 69, "localhost/never-made:1", "ErrImageNeverPull", began=began)
-        nothing_made()
+        nothing_made(target)
 
 
 def test_an_image_that_is_no_agent():
     with user() as laptop, pod() as target:
         done, _ = attempt(laptop, target, agent={"image": "localhost/sample-python:1"})
         refused(done, "agent-failed", 69, "it ended with status")
-        nothing_made()
+        nothing_made(target)
 
 
 def test_targets_are_listed_for_who_names_none():

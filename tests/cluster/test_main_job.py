@@ -3,7 +3,7 @@
 from harness import main_job
 from harness.scene import ClusterScene
 from harness.setup import has
-from harness.testing import Skip, limit
+from harness.testing import Skip, equal, limit
 
 AGENT = {"agent": {"image": "localhost/mirrord-ide-agent:test"}}
 
@@ -65,6 +65,7 @@ def test_two_targets_at_once_reach_each_other_through_their_services():
     with ClusterScene(config=AGENT) as first, ClusterScene(config=AGENT, beside=first, port=8081, node="node-1") as second:
         main_job.two_targets(first, second)
         first.check_nothing_left()
+        equal(second.left_behind(), [])
 
 
 @limit(120)

@@ -2,15 +2,14 @@
 
 import json
 import os
-import signal
 import socket
 import time
 
-from harness import places
+from harness import places, survival
 from harness.laptop import Laptop
 from harness.local_pod import LocalPod
 from harness.scene import LocalScene
-from harness.testing import alive, contains, equal, eventually, refused
+from harness.testing import contains, equal, eventually, refused
 
 # Opens a file of the pod and makes a connection through it five times a second, and prints how each went.
 WATCHER = """
@@ -89,10 +88,7 @@ def test_the_agent_is_killed():
         watcher.wait_for("file ok")
         watcher.wait_for("dial ok")
         scene.wait_until_taken(server)
-        agents = [pid for pid, command in scene.laptop.processes() if " serve --listen " in command]
-        assert agents, scene.laptop.processes()
-        for pid in agents:
-            os.kill(pid, signal.SIGKILL)
+        survival.kill(*agents_of(scene))
         began = time.monotonic()
         # The pod answers, or the program again where a new agent was quicker; nobody waits for a dead one.
         eventually(lambda: is_answered(scene), "a new connection is answered", 1.0 + 0.5)
@@ -106,6 +102,12 @@ def test_the_agent_is_killed():
         scene.check_nothing_left()
 
 
+def agents_of(scene):
+    agents = [pid for pid, command in scene.laptop.processes() if " serve --listen " in command]
+    assert agents, scene.laptop.processes()
+    return agents
+
+
 def is_answered(scene):
     try:
         return "pid" in scene.say("whose", timeout=1.0)
@@ -113,58 +115,21 @@ def is_answered(scene):
         return False
 
 
-def hosts(scene):
-    return [pid for pid, command in scene.laptop.processes() if " session-host " in command]
-
-
 def test_the_session_host_is_killed():
     with LocalScene() as scene:
-        server = scene.exec(places.sample("go"), "--steal")
-        scene.wait_until_taken(server)
-        local = scene.say("who")["pid"]
-        for pid in hosts(scene):
-            os.kill(pid, signal.SIGKILL)
-        assert server.wait(5) not in (0, None)
-        assert not alive(local), "the program outlived what it depends on"
-        contains(server.stderr, "session host")
-        scene.wait_until_released()
-        scene.check_nothing_left()
+        survival.session_host_killed(scene)
 
 
 def test_the_front_is_killed():
     with LocalScene() as scene:
-        server = scene.exec(places.sample("go"), "--steal")
-        scene.wait_until_taken(server)
-        local = scene.say("who")["pid"]
-        server.kill()
-        eventually(lambda: not alive(local), "the program ends with its front")
-        scene.wait_until_released()
-        scene.check_nothing_left()
+        survival.front_killed(scene)
 
 
 def test_the_daemon_is_killed_and_the_session_goes_on():
     with LocalScene() as scene:
-        server = scene.exec(places.sample("go"), "--steal")
-        scene.wait_until_taken(server)
-        os.kill(scene.laptop.daemon()["pid"], signal.SIGKILL)
-        scene.check(scene.say("still here"), "still here", "go", local=True)
-        listed = scene.laptop.json("status", "--json")["sessions"]
-        equal(len(listed), 1, "sessions known to the next daemon")
-        scene.check(scene.say("and now"), "and now", "go", local=True)
-        equal(scene.laptop.run("stop", listed[0]["session"]).returncode, 0)
-        server.wait(10)
-        scene.wait_until_released()
-        scene.check_nothing_left()
+        survival.daemon_killed(scene)
 
 
 def test_agent_session_host_and_daemon_are_killed_at_once():
     with LocalScene() as scene:
-        server = scene.exec(places.sample("go"), "--steal")
-        scene.wait_until_taken(server)
-        victims = hosts(scene) + [scene.laptop.daemon()["pid"]]
-        victims += [pid for pid, command in scene.laptop.processes() if " serve --listen " in command]
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
-        assert server.wait(5) != 0
-        scene.wait_until_released()
-        scene.check_nothing_left()
+        survival.all_killed(scene, lambda: survival.kill(*agents_of(scene)))

@@ -13,6 +13,9 @@ from .local_pod import made_up, sample_port
 FOLDER = Path(os.environ.get("CLUSTER_DIR") or places.cache() / "cluster")
 
 
+MANAGED = "app.kubernetes.io/managed-by=mirrord-ide"
+
+
 class ClusterError(Exception):
     """kubectl refused, or the cluster did not get to where it was asked to be."""
 
@@ -40,6 +43,15 @@ class Cluster:
 
     def get(self, *words) -> dict:
         return json.loads(self.kubectl("get", *words, "-o", "json"))
+
+    def managed(self, target: str, kinds="pods,jobs,configmaps,secrets") -> list[str]:
+        """Objects of the product, in any namespace, that were made for the target named or say nothing of one."""
+        found = []
+        for item in self.get(kinds, "-A", "-l", MANAGED)["items"]:
+            meta = item["metadata"]
+            if target in meta.get("annotations", {}).get("mirrord-ide/target", target):
+                found.append(f"{item['kind'].lower()}/{meta['name']} in {meta['namespace']}")
+        return found
 
     def apply(self, *objects):
         self.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
@@ -163,9 +175,8 @@ class Sample:
         return self.get("/say?text=" + quote(text), timeout, **options)
 
     def left_in_cluster(self) -> list[str]:
-        """Objects of the product that are still there, in any namespace."""
-        listed = self.cluster.kubectl("get", "pods,jobs,configmaps,secrets", "-A", "-l", "app.kubernetes.io/managed-by=mirrord-ide", "-o", "name")
-        return listed.split()
+        """Objects made for this target that are still there, in any namespace."""
+        return self.cluster.managed(self.label)
 
     def rules_left(self) -> list[str]:
         """nftables tables in any pod's network of the fixture, seen from its node (needs root)."""
