@@ -127,8 +127,8 @@ impl std::fmt::Debug for AgentLink {
 #[derive(Clone)]
 enum Slot {
     Up(Arc<Connection>),
-    /// Lost, and being made again.
-    Down,
+    /// Lost at this time, and being made again.
+    Down(Instant),
     /// Lost for good.
     Gone(String),
 }
@@ -220,7 +220,7 @@ impl AgentLink {
             runtime: Handle::current(),
             identity: Identity::of(ticket),
             patience,
-            slot: watch::Sender::new(Slot::Down),
+            slot: watch::Sender::new(Slot::Down(Instant::now())),
             state: watch::Sender::new(AgentState::Reconnecting),
             endpoint: watch::Sender::new(ticket.endpoint.clone()),
             subscriptions: Mutex::default(),
@@ -232,15 +232,22 @@ impl AgentLink {
     }
 
     /// The connection that carries requests now; waits a little for one that is being made.
+    ///
+    /// The time counts from the loss: a program with many calls waits once, not at each of them.
     async fn connection(&self) -> Result<Arc<Connection>, LinkError> {
         let mut slots = self.shared.slot.subscribe();
-        let up = slots.wait_for(|slot| !matches!(slot, Slot::Down));
+        let waited = match &*slots.borrow() {
+            Slot::Down(since) => since.elapsed(),
+            Slot::Up(_) | Slot::Gone(_) => Duration::ZERO,
+        };
+        let patience = self.shared.patience.link.saturating_sub(waited);
+        let up = slots.wait_for(|slot| !matches!(slot, Slot::Down(_)));
         let lost = |detail: &str| LinkError::Lost { detail: detail.to_owned() };
-        match tokio::time::timeout(self.shared.patience.link, up).await {
+        match tokio::time::timeout(patience, up).await {
             Ok(Ok(slot)) => match &*slot {
                 Slot::Up(connection) => Ok(connection.clone()),
                 Slot::Gone(detail) => Err(lost(detail)),
-                Slot::Down => Err(lost("the link is down")),
+                Slot::Down(_) => Err(lost("the link is down")),
             },
             Ok(Err(_)) => Err(lost("the link is closed")),
             Err(_) => Err(lost("the link did not come back in time")),
@@ -373,7 +380,7 @@ impl AgentLink {
     pub fn generation(&self) -> u64 {
         match &*self.shared.slot.borrow() {
             Slot::Up(connection) => connection.generation(),
-            Slot::Down | Slot::Gone(_) => 0,
+            Slot::Down(_) | Slot::Gone(_) => 0,
         }
     }
 

@@ -90,7 +90,7 @@ impl Keeper {
             self.shared.slot.send_if_modified(|slot| {
                 let ours = matches!(slot, Slot::Up(_));
                 if ours {
-                    *slot = Slot::Down;
+                    *slot = Slot::Down(std::time::Instant::now());
                 }
                 ours
             });
