@@ -44,6 +44,8 @@ pub struct PodFacts {
     pub addresses: Vec<std::net::IpAddr>,
     /// TCP ports on which it listens.
     pub listening: Vec<u16>,
+    /// It shares this machine's network: its own ports are taken here, and are held in front instead of redirected.
+    pub shares_network: bool,
 }
 
 impl PodFacts {
@@ -59,6 +61,7 @@ impl PodFacts {
         Self {
             addresses: welcome.addresses.iter().filter_map(|text| text.parse().ok()).collect(),
             listening: welcome.listening.iter().filter_map(|port| u16::try_from(*port).ok()).collect(),
+            shares_network: welcome.holds,
         }
     }
 }

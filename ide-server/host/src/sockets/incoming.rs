@@ -37,7 +37,10 @@ pub(super) fn bind(sockets: &Arc<Sockets>, call: &Call) -> Result<Answer, sys::E
         here.set_port(*port);
     }
     let mut result = sys::bind(&fd, &addr::encode(here, family));
-    if result == Err(libc::EACCES) {
+    // Without the privilege, or where the target itself has the port: any other does, since the pod's traffic is brought.
+    let elsewhere =
+        result == Err(libc::EACCES) || result == Err(libc::EADDRINUSE) && sockets.pod.shares_network;
+    if elsewhere {
         here.set_port(0);
         result = sys::bind(&fd, &addr::encode(here, family));
     }
