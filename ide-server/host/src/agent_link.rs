@@ -284,6 +284,15 @@ impl AgentLink {
         connection.connect(to, timeout, Writes::Writer).await
     }
 
+    /// Opens a way for datagrams from the pod to `to` (`address:port`), at once: a refusal shows as a reset.
+    ///
+    /// # Errors
+    /// ECONNRESET when the link is lost.
+    pub async fn datagrams(&self, to: String) -> Result<PodStream, Errno> {
+        let connection = self.connection().await.map_err(|_| Errno::ECONNRESET)?;
+        connection.connect_unheard(to)
+    }
+
     /// See [`AgentLink::connect_stream`]; for threads outside the runtime.
     ///
     /// # Errors

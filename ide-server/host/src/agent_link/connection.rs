@@ -8,6 +8,7 @@ use super::stream::{Kind, PodStream, StreamState, Verdict};
 use super::transport::ReadHalf;
 use super::{IncomingConnection, LinkEvent};
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use nix::errno::Errno;
 use protocol::agent::{
     Connect, Connected, Incoming, Ping, Request, Reset, Response, ToClient, connect, request, response,
@@ -201,17 +202,8 @@ impl Connection {
             connect::To::Udp(_) => Kind::Datagrams,
             _ => Kind::Bytes,
         };
-        let id = self.next_stream.fetch_add(2, Ordering::Relaxed);
-        let state = Arc::new(StreamState::new(id, kind));
-        {
-            let mut streams = lock(&self.streams);
-            if streams.lost {
-                return Err(Errno::ECONNRESET);
-            }
-            streams.open.insert(id, state.clone());
-        }
         // From here on, giving up (also by dropping this future) resets the stream.
-        let stream = PodStream::new(state.clone(), self.clone());
+        let (id, state, stream) = self.new_stream(kind)?;
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         let deadline = if timeout.is_zero() { KERNEL_CONNECT } else { timeout } + CONNECT_SLACK;
         let op = request::Op::Connect(Connect { stream: id, to: Some(to), timeout_ms });
@@ -235,6 +227,46 @@ impl Connection {
         self.forget(id);
         state.reset(refused);
         Err(refused)
+    }
+
+    /// Opens a way for datagrams without waiting for the agent's word: what is sent meanwhile follows the question on
+    /// the wire, so that a look-up of a name is one round trip. A refusal shows as a reset.
+    pub(super) fn connect_unheard(self: &Arc<Self>, to: String) -> Result<PodStream, Errno> {
+        let (id, state, stream) = self.new_stream(Kind::Datagrams)?;
+        let to = Some(connect::To::Udp(to));
+        let timeout_ms = u32::try_from(KERNEL_CONNECT.as_millis()).unwrap_or(u32::MAX);
+        let op = request::Op::Connect(Connect { stream: id, to, timeout_ms });
+        let connection = self.clone();
+        let mut asking = Box::pin(async move {
+            let refused = match connection.ask(op, KERNEL_CONNECT, Some(id), Writes::Writer).await {
+                Ok(Response { errno: 0, .. }) => return,
+                Ok(Response { errno, .. }) => Errno::from_raw(errno),
+                Err(LinkError::Lost { .. }) => Errno::ECONNRESET,
+                Err(_) => Errno::ETIMEDOUT,
+            };
+            connection.forget(id);
+            state.reset(refused);
+        });
+        // The first poll queues the question, in front of all that is sent on the stream.
+        if asking.as_mut().now_or_never().is_none() {
+            tokio::spawn(asking);
+        }
+        Ok(stream)
+    }
+
+    /// A stream that the agent does not know of yet. Dropping the last of its three resets it.
+    fn new_stream(self: &Arc<Self>, kind: Kind) -> Result<(u64, Arc<StreamState>, PodStream), Errno> {
+        let id = self.next_stream.fetch_add(2, Ordering::Relaxed);
+        let state = Arc::new(StreamState::new(id, kind));
+        {
+            let mut streams = lock(&self.streams);
+            if streams.lost {
+                return Err(Errno::ECONNRESET);
+            }
+            streams.open.insert(id, state.clone());
+        }
+        let stream = PodStream::new(state.clone(), self.clone());
+        Ok((id, state, stream))
     }
 
     /// Queues a control frame. On a lost connection it goes nowhere, as everything else.

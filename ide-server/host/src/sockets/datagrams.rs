@@ -11,7 +11,6 @@ use crate::traps::notify::Answer;
 use crate::traps::process::lock;
 use crate::traps::{Call, Verdict, memory};
 use bytes::Bytes;
-use protocol::agent::connect::To;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -332,9 +331,8 @@ impl Sockets {
         }
         let mut waiting = Some(first);
         loop {
-            let opened = self.link.connect_stream(To::Udp(to.to_string()), Duration::from_secs(10)).await;
-            let mut stream = match opened {
-                Ok((_, stream)) => stream,
+            let mut stream = match self.link.datagrams(to.to_string()).await {
+                Ok(stream) => stream,
                 Err(error) => {
                     tracing::debug!(%to, %error, "no datagrams from the pod to there");
                     return;

@@ -289,6 +289,21 @@ async fn with_the_link_every_stream_is_reset() {
 }
 
 #[tokio::test]
+async fn a_datagram_follows_its_question_without_waiting_and_a_refusal_resets() {
+    let place = Somewhere::new();
+    let (link, _, mut wire) = linked(&place).await;
+    let mut stream = link.datagrams("10.0.0.10:53".into()).await.unwrap();
+    stream.send(Bytes::from_static(b"who?")).await.unwrap();
+    // Nothing has been answered yet: both are on the wire, in this order.
+    let request = wire.request().await;
+    let to_agent::Body::Data(data) = wire.next().await else { panic!("no datagram behind its question") };
+    assert_eq!(data.bytes, "who?");
+    wire.refuse(request.id, Errno::ENETUNREACH, "").await;
+    assert_eq!(stream.recv().await, Chunk::Reset(Errno::ENETUNREACH));
+    assert_eq!(open_streams(&link), 0);
+}
+
+#[tokio::test]
 async fn datagrams_keep_their_bounds_need_no_credit_and_are_dropped_when_nobody_reads() {
     let place = Somewhere::new();
     let (link, _, mut wire) = linked(&place).await;
