@@ -86,3 +86,22 @@ def test_a_connection_from_before_survives_a_mirror():
 def test_an_image_with_a_user_of_its_own():
     with ClusterScene(config=AGENT, image="localhost/sample-python-user:1", port=8080) as scene:
         main_job.ends_cleanly(scene, main_job.python_breakpoint(scene, "steal"))
+
+
+@limit(120)
+def test_the_agent_is_delivered_where_no_image_is_named():
+    with ClusterScene() as scene:
+        main_job.ends_cleanly(scene, main_job.static_program(scene, "go"))
+
+
+@limit(120)
+def test_the_agent_is_delivered_beside_a_distroless_target():
+    with ClusterScene("go") as scene:
+        main_job.ends_cleanly(scene, main_job.python_breakpoint(scene, "steal"), program="go")
+
+
+@limit(120)
+def test_the_agent_is_delivered_beside_an_image_with_a_user_of_its_own():
+    with ClusterScene(image="localhost/sample-python-user:1", port=8080) as scene:
+        main_job.mounted_files(scene)
+        scene.check_nothing_left()

@@ -28,8 +28,8 @@ class Laptop:
         self.state = self.folder / "state"
         self.cache = self.folder / "cache"
         unwanted = ("SAMPLE_", "MIRRORD_IDE_", "MIRRORD_TEST_", "PORT", "LD_PRELOAD", "KUBECONFIG")
-        # A debug build carries no agent and no layer: it is told where they are.
-        pieces = ("MIRRORD_IDE_AGENT", "MIRRORD_IDE_LAYER")
+        # A debug build carries none of its pieces: it is told where they are.
+        pieces = ("MIRRORD_IDE_AGENT", "MIRRORD_IDE_LAYER", "MIRRORD_IDE_STAGE0")
         self.env = {name: value for name, value in os.environ.items() if name in pieces or not name.startswith(unwanted)}
         self.env |= {"MIRRORD_IDE_STATE_DIR": str(self.state), "XDG_CACHE_HOME": str(self.cache), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         self.env |= env or {}
