@@ -13,7 +13,7 @@ use crate::state::StateFolder;
 use args::{Arguments, Command, ServeArgs, StopArgs};
 use clap::Parser;
 use protocol::ide::{
-    DaemonStatus, DaemonStop, DaemonStopParams, ErrorData, SessionStop, StatusParams, StopParams,
+    DaemonStatus, DaemonStop, DaemonStopParams, ErrorData, ErrorKind, SessionStop, StatusParams, StopParams,
 };
 use std::io::Write;
 use std::process::ExitCode;
@@ -81,6 +81,12 @@ fn stop(args: &StopArgs) -> Result<ExitCode, ErrorData> {
     }
     for agent in &stopped.agents {
         terminal::say(&format!("agent {agent} removed"));
+    }
+    for left in &stopped.left {
+        terminal::say(left);
+    }
+    if !stopped.left.is_empty() {
+        return Ok(ExitCode::from(ErrorKind::AgentFailed.exit_status()));
     }
     if args.all {
         let status = client.call::<DaemonStatus>(&StatusParams {})?;

@@ -1,7 +1,8 @@
 //! From the target that a config names to the one instance that a session works with.
 //!
-//! [`local`] finds processes of this machine; workloads of a cluster are resolved by [`crate::cluster`].
+//! [`local`] finds processes of this machine, [`container`] the one of a container; workloads of a cluster are resolved by [`crate::cluster`].
 
+mod container;
 pub mod local;
 
 use crate::agents::AgentSpec;
@@ -45,11 +46,13 @@ pub struct Declared {
 pub async fn choose(resolved: &Resolved, steps: &Steps) -> Result<Chosen, ErrorData> {
     match &resolved.target {
         Some(Target::LocalProcess { pid }) => local::choose(resolved, *pid),
-        Some(Target::LocalContainer { name }) => Err(ErrorData::new(
-            ErrorKind::Unsupported,
-            format!("container/{name}: looking up a local container is not supported yet"),
-            format!("name its process: process/$(docker inspect -f '{{{{.State.Pid}}}}' {name})"),
-        )),
+        Some(Target::LocalContainer { name }) => {
+            steps.report(format!("looking up container {name}"));
+            let pid = container::process_of(name).await?;
+            let mut chosen = local::choose(resolved, pid)?;
+            chosen.summary.path = format!("container/{name}");
+            Ok(chosen)
+        }
         Some(target) => {
             steps.report(format!("resolving {target}"));
             cluster::choose(resolved, target, steps).await

@@ -157,7 +157,7 @@ impl Daemon {
                 self.agents.insert(name.to_owned(), agent);
                 self.remove_agent(name);
             }
-            None => self.note_end_of_agent(name),
+            None => self.note_end_of_agent(name, None),
         }
     }
 
@@ -307,18 +307,22 @@ impl Daemon {
     }
 
     pub(crate) fn agent_removed(&mut self, name: &str, result: Result<(), ErrorData>) {
-        match result {
-            Ok(()) => tracing::info!(agent = name, "an agent is removed"),
+        let place = self.agents.remove(name).and_then(|agent| Some(agent.record()?.place_text()));
+        let left = match result {
+            Ok(()) => {
+                tracing::info!(agent = name, "an agent is removed");
+                None
+            }
             Err(error) => {
                 tracing::error!(
                     agent = name,
                     kind = error.kind.word(),
                     "an agent cannot be removed: {error}"
                 );
+                Some(format!("{} is left: {error}", place.unwrap_or_else(|| format!("agent {name}"))))
             }
-        }
-        self.agents.remove(name);
-        self.note_end_of_agent(name);
+        };
+        self.note_end_of_agent(name, left);
     }
 
     /// A session host has lost its agent. While the agent lives the host finds it again by itself.

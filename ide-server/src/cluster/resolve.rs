@@ -4,11 +4,11 @@ use super::access::{Access, explain};
 use config_schema::{Target, WorkloadKind};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Container, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Resource;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use protocol::ide::{ErrorData, ErrorKind};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -38,6 +38,8 @@ pub(super) struct Found {
     pub(super) container: String,
     /// Without the runtime's scheme.
     pub(super) container_id: String,
+    /// By which the runtime knows its image; may be empty.
+    pub(super) image_id: String,
     pub(super) spec: Container,
     /// Names of the secrets that the pod's images are pulled with.
     pub(super) pull_secrets: Vec<String>,
@@ -113,13 +115,9 @@ async fn selector_of(
             let service: Service = get(access, namespace, name, "service").await?;
             service.spec.and_then(|spec| spec.selector).map(|selector| equalities(&selector))
         }
-        WorkloadKind::Pod | WorkloadKind::CronJob | WorkloadKind::Rollout => {
-            return Err(ErrorData::new(
-                ErrorKind::Unsupported,
-                format!("{kind}/{name}: targets of kind {kind} are not supported yet"),
-                "name one of its pods: pod/NAME",
-            ));
-        }
+        WorkloadKind::CronJob => selector_of_cron_job(access, namespace, name).await?,
+        WorkloadKind::Rollout => selector_of_rollout(access, namespace, name).await?,
+        WorkloadKind::Pod => None,
     };
     // An empty selector would mean every pod of the namespace.
     text.filter(|text| !text.is_empty()).ok_or_else(|| {
@@ -130,6 +128,59 @@ async fn selector_of(
         )
         .target(format!("{kind}/{name}"))
     })
+}
+
+/// The pods of the newest Job that the CronJob has made.
+async fn selector_of_cron_job(
+    access: &Access,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<String>, ErrorData> {
+    let cron_job: CronJob = get(access, namespace, name, "cronjob").await?;
+    let uid = cron_job.metadata.uid.unwrap_or_default();
+    let jobs: Api<Job> = Api::namespaced(access.client.clone(), namespace);
+    let all = ListParams::default();
+    let listed = access.timely(jobs.list(&all)).await;
+    let jobs = listed.map_err(|error| explain(&error, &access.doing("list jobs")))?.items;
+    let newest = jobs
+        .into_iter()
+        .filter(|job| job.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid))
+        .max_by_key(|job| job.metadata.creation_timestamp.clone());
+    match newest {
+        Some(job) => Ok(job.spec.and_then(|spec| spec.selector).map(|selector| labels(&selector))),
+        None => Err(ErrorData::new(
+            ErrorKind::TargetUnusable,
+            format!("cronjob/{name} in namespace {namespace} has made no job yet"),
+            format!("make one: kubectl -n {namespace} create job --from=cronjob/{name} {name}-now"),
+        )
+        .target(format!("cronjob/{name}"))
+        .retryable()),
+    }
+}
+
+/// An Argo Rollout has a selector of its own, or refers to a Deployment that has.
+async fn selector_of_rollout(
+    access: &Access,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<String>, ErrorData> {
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout"));
+    let rollouts: Api<DynamicObject> = Api::namespaced_with(access.client.clone(), namespace, &kind);
+    let found = access.timely(rollouts.get_opt(name)).await;
+    let rollout = found
+        .map_err(|error| explain(&error, &access.doing(&format!("get rollout {name}"))))?
+        .ok_or_else(|| not_found("rollout", name, namespace))?;
+    let spec = &rollout.data["spec"];
+    if let Ok(selector) = serde_json::from_value::<LabelSelector>(spec["selector"].clone()) {
+        return Ok(Some(labels(&selector)));
+    }
+    match (spec["workloadRef"]["kind"].as_str(), spec["workloadRef"]["name"].as_str()) {
+        (Some("Deployment"), Some(name)) => {
+            let workload: Deployment = get(access, namespace, name, "deployment").await?;
+            Ok(workload.spec.map(|spec| labels(&spec.selector)))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn labels(selector: &LabelSelector) -> String {
@@ -159,15 +210,19 @@ where
     let objects: Api<T> = Api::namespaced(access.client.clone(), namespace);
     match access.timely(objects.get_opt(name)).await {
         Ok(Some(object)) => Ok(object),
-        Ok(None) => Err(ErrorData::new(
-            ErrorKind::TargetNotFound,
-            format!("there is no {kind} {name} in namespace {namespace}"),
-            format!("see `mirrord-ide ls -n {namespace}` for what there is, or name another namespace by -n"),
-        )
-        .target(format!("{kind}/{name}"))
-        .fact("namespace", namespace)),
+        Ok(None) => Err(not_found(kind, name, namespace)),
         Err(error) => Err(explain(&error, &access.doing(&format!("get {kind} {name}")))),
     }
+}
+
+fn not_found(kind: &str, name: &str, namespace: &str) -> ErrorData {
+    ErrorData::new(
+        ErrorKind::TargetNotFound,
+        format!("there is no {kind} {name} in namespace {namespace}"),
+        format!("see `mirrord-ide ls -n {namespace}` for what there is, or name another namespace by -n"),
+    )
+    .target(format!("{kind}/{name}"))
+    .fact("namespace", namespace)
 }
 
 /// Whether a pod serves.
@@ -290,6 +345,7 @@ fn pick_container(
         node,
         container: container.name.clone(),
         container_id: id.rsplit("://").next().unwrap_or(id).to_owned(),
+        image_id: status.map(|status| status.image_id.clone()).unwrap_or_default(),
         spec: container.clone(),
         pull_secrets: spec.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect(),
         name,

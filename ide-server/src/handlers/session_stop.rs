@@ -56,10 +56,14 @@ impl Daemon {
         self.look_at_stops();
     }
 
-    pub(crate) fn note_end_of_agent(&mut self, agent: &str) {
+    /// An agent is gone, or `left` says what of it is not.
+    pub(crate) fn note_end_of_agent(&mut self, agent: &str, left: Option<String>) {
         for stop in &mut self.stops {
             if stop.agents.remove(agent) {
-                stop.stopped.agents.push(agent.to_owned());
+                match &left {
+                    None => stop.stopped.agents.push(agent.to_owned()),
+                    Some(left) => stop.stopped.left.push(left.clone()),
+                }
             }
         }
         self.look_at_stops();

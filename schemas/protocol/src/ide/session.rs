@@ -218,6 +218,9 @@ pub struct Stopped {
     pub ended: Vec<String>,
     /// Agents that were removed with them.
     pub agents: Vec<String>,
+    /// What could not be removed, one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
 /// Takes one more port of the pod to a port of this machine in a running session.
