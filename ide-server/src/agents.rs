@@ -127,6 +127,8 @@ pub struct Agent {
     pub(crate) period: u64,
     /// When it was ordered or taken over.
     pub(crate) since: std::time::Instant,
+    /// How many before it, one after the other, did not last.
+    pub(crate) short_lived: u32,
 }
 
 /// How far an agent is.

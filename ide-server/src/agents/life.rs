@@ -17,8 +17,10 @@ const IDLE: Duration = Duration::from_secs(60);
 const IDLE_WITH_EDITOR: Duration = Duration::from_secs(600);
 /// An agent ends by itself a little after the daemon would have removed it.
 const MARGIN: Duration = Duration::from_secs(5);
-/// An agent that lasted no longer than this is not made again.
+/// An agent that lasted no longer than this did not last.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
+/// So many that did not last, one after the other, are enough: the next would do no better.
+const ATTEMPTS: u32 = 3;
 /// Keys made with an agent for the sessions after the first: joining a warm agent then asks nobody.
 const SPARE_KEYS: usize = 12;
 
@@ -76,6 +78,7 @@ impl Daemon {
             sessions: BTreeSet::new(),
             period: 0,
             since: Instant::now(),
+            short_lived: 0,
         };
         self.agents.insert(name.clone(), agent);
         let (state, events) = (self.state.clone(), self.events.clone());
@@ -257,9 +260,8 @@ impl Daemon {
             return;
         }
         let sessions = std::mem::take(&mut agent.sessions);
-        // One that ends right after its start would do so again.
-        let lasted = agent.since.elapsed() > SHORT_LIFE;
-        let (spec, idle) = (agent.spec.clone().filter(|_| lasted), agent.idle);
+        let short_lived = if agent.since.elapsed() > SHORT_LIFE { 0 } else { agent.short_lived + 1 };
+        let (spec, idle) = (agent.spec.clone().filter(|_| short_lived < ATTEMPTS), agent.idle);
         self.remove_agent(name);
         if sessions.is_empty() {
             tracing::info!(agent = name, "an agent ended");
@@ -267,7 +269,7 @@ impl Daemon {
         }
         tracing::warn!(agent = name, ?sessions, "an agent is lost");
         match spec {
-            Some(spec) => self.replace_agent(spec, idle, sessions),
+            Some(spec) => self.replace_agent(spec, idle, sessions, short_lived),
             None => {
                 let message = "the agent ended and is not made again";
                 for session in sessions {
@@ -279,7 +281,13 @@ impl Daemon {
         }
     }
 
-    fn replace_agent(&mut self, spec: AgentSpec, idle: Duration, sessions: BTreeSet<String>) {
+    fn replace_agent(
+        &mut self,
+        spec: AgentSpec,
+        idle: Duration,
+        sessions: BTreeSet<String>,
+        short_lived: u32,
+    ) {
         let public_key = |session: &String| -> Option<PublicKey> {
             self.sessions.get(session)?.record.public_key.parse().ok()
         };
@@ -303,6 +311,7 @@ impl Daemon {
         self.make_agent(name.clone(), spec, idle, phase, order);
         if let Some(agent) = self.agents.get_mut(&name) {
             agent.sessions = sessions;
+            agent.short_lived = short_lived;
         }
     }
 
@@ -368,6 +377,7 @@ impl Daemon {
                 phase: Phase::Ready(record),
                 period: 0,
                 since: Instant::now(),
+                short_lived: 0,
             };
             self.agents.insert(name.clone(), agent);
             if !is_whole {
