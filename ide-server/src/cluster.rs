@@ -78,7 +78,7 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
         declared = Some(read?);
         notices = found.notices.clone();
         delivered = found.spec.image.clone().filter(|_| is_delivered).map(|image| DeliveredTo {
-            image,
+            image: delivery::image_on_node(&image, &found.image_id),
             // Secrets of another namespace cannot be named; the node has the image anyhow.
             pull_secrets: if is_own_namespace { found.pull_secrets.clone() } else { Vec::new() },
         });

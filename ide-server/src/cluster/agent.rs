@@ -3,7 +3,7 @@
 mod watch;
 
 use super::access::{self, explain, forbidden, timely};
-use super::delivery;
+use super::delivery::{self, Delivering};
 use super::job::{self, CONTROL_PORT};
 use crate::agents::{AgentRecord, NotMade, Order, Place};
 use crate::embedded::{self, Delivery};
@@ -185,9 +185,10 @@ async fn make(
     delivery: Option<&Delivery>,
 ) -> Result<(String, String), (ErrorData, String)> {
     let unmade = |error: ErrorData| (error, String::new());
-    if let Some(delivery) = delivery {
-        delivery::create(spec, order, client, delivery).await.map_err(unmade)?;
-    }
+    let map = match delivery {
+        Some(delivery) => delivery::create(spec, order, client, delivery).await.map_err(unmade)?,
+        None => String::new(),
+    };
     let jobs: Api<Job> = Api::namespaced(client.clone(), &spec.namespace);
     let params = PostParams::default();
     let made = timely(&spec.access, jobs.create(&params, wanted)).await;
@@ -195,10 +196,16 @@ async fn make(
     let uid = made.metadata.uid.unwrap_or_default();
     let name = job::name(&order.agent);
     let waiting = async {
-        if delivery.is_some() {
-            delivery::adopt(spec, order, client, &uid).await?;
-        }
-        watch::until_it_listens(client, spec, &uid, order, delivery).await
+        let delivering =
+            delivery.map(|delivery| Delivering { spec, order, client, delivery, map: &map, job: &uid });
+        let (pod, ()) =
+            tokio::try_join!(watch::until_it_listens(client, spec, &uid, order, delivering), async {
+                match delivering {
+                    Some(delivering) => delivering.adopt().await,
+                    None => Ok(()),
+                }
+            })?;
+        Ok(pod)
     };
     let outcome = tokio::select! {
         outcome = waiting => outcome,
@@ -250,12 +257,11 @@ pub async fn remove(record: &AgentRecord) -> Result<(), ErrorData> {
     let Some(way) = way_of(&record.endpoint) else { return Ok(()) };
     let Place::Job { namespace, name, uid, delivered, .. } = &record.place else { return Ok(()) };
     let uid = Some(uid.as_str()).filter(|uid| !uid.is_empty());
-    delete::<Job>(&way, namespace, name, uid).await?;
-    if *delivered {
+    let (job, map) = tokio::join!(delete::<Job>(&way, namespace, name, uid), async {
         // The Job owns it, but the cluster's own clean-up takes its time.
-        delete::<ConfigMap>(&way, namespace, name, None).await?;
-    }
-    Ok(())
+        if *delivered { delete::<ConfigMap>(&way, namespace, name, None).await } else { Ok(()) }
+    });
+    job.and(map)
 }
 
 /// Tries three times: what is left costs the user's cluster, and a connection may have gone bad over night.

@@ -68,9 +68,11 @@ pub(super) fn build(
     let mut metadata = json!({
         "name": name, "namespace": spec.namespace, "labels": labels, "annotations": annotations,
     });
-    if let Some(target) = spec.target.as_ref().filter(|target| target.namespace == spec.namespace) {
-        // So it goes with the pod, whatever becomes of us. An owner must be of the same namespace.
-        metadata["ownerReferences"] = json!([owned_by_pod(target)]);
+    if let Some(target) = owning_pod(spec) {
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": "v1", "kind": "Pod", "name": target.pod, "uid": target.uid,
+            "controller": false, "blockOwnerDeletion": false,
+        }]);
     }
     serde_json::from_value(json!({
         "metadata": metadata,
@@ -85,12 +87,10 @@ pub(super) fn build(
     }))
 }
 
-/// A reference to the target's pod as an owner.
-pub(super) fn owned_by_pod(target: &TargetPod) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod", "name": target.pod, "uid": target.uid,
-        "controller": false, "blockOwnerDeletion": false,
-    })
+/// The pod with which all that we make goes, whatever becomes of us: the target's, as an owner must be of the same
+/// namespace.
+pub(super) fn owning_pod(spec: &JobSpec) -> Option<&TargetPod> {
+    spec.target.as_ref().filter(|target| target.namespace == spec.namespace)
 }
 
 fn pod_spec(spec: &JobSpec, order: &Order, delivery: Option<&Delivery>) -> Value {
@@ -202,6 +202,9 @@ fn security_context(spec: &JobSpec) -> Value {
         "runAsNonRoot": false,
         "appArmorProfile": { "type": "Unconfined" },
     });
+    if spec.delivered.is_some() {
+        context["readOnlyRootFilesystem"] = json!(true);
+    }
     let profiles = agent.security_context.as_ref();
     if let Some(profile) = profiles.and_then(|profiles| profiles.app_armor_profile.as_ref()) {
         context["appArmorProfile"] = json!(profile);

@@ -138,7 +138,7 @@ const TABLE: &[Entry] = &[
     later("agent.security_context", "", &[]),
     later("agent.jaq_time_limit", "", &[]),
     works("agent.idle"),
-    later("agent.delivery", "the agent comes by agent.image", &["\"image\""]),
+    works("agent.delivery"),
 
     later("container", "start the container's program with mirrord-ide exec inside it meanwhile", &[]),
 

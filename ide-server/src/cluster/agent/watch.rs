@@ -7,10 +7,8 @@
 use super::JobSpec;
 use crate::agents::Order;
 use crate::cluster::access::{Doing, explain, forbidden};
-use crate::cluster::delivery;
+use crate::cluster::delivery::{self, Delivering, Speaker};
 use crate::cluster::job::CONTROL_PORT;
-use crate::embedded::Delivery;
-use crate::session::start::Steps;
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Client;
@@ -19,7 +17,6 @@ use kube::runtime::{WatchStreamExt, watcher};
 use protocol::ide::{ErrorData, ErrorKind};
 use std::pin::Pin;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 
 /// Between two tries to reach the agent, and between two looks at a Job's events.
 const TRY: Duration = Duration::from_millis(40);
@@ -33,7 +30,7 @@ pub(super) async fn until_it_listens(
     spec: &JobSpec,
     uid: &str,
     order: &Order,
-    delivery: Option<&Delivery>,
+    delivering: Option<Delivering<'_>>,
 ) -> Result<String, ErrorData> {
     let job = crate::cluster::job::name(&order.agent);
     let pods: Api<Pod> = Api::namespaced(client.clone(), &spec.namespace);
@@ -43,7 +40,8 @@ pub(super) async fn until_it_listens(
     tokio::pin!(no_pod);
     let mut bound: Option<String> = None;
     // Kept over the turns of the loop: an upload must not begin again with every change of the pod's status.
-    let mut reached: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(std::future::pending());
+    let mut reached: Pin<Box<dyn Future<Output = Result<(), ErrorData>> + Send>> =
+        Box::pin(std::future::pending());
     loop {
         let pod = tokio::select! {
             pod = seen.try_next() => match pod {
@@ -57,7 +55,7 @@ pub(super) async fn until_it_listens(
                     continue;
                 }
             },
-            () = &mut reached => return Ok(bound.unwrap_or_default()),
+            outcome = &mut reached => return outcome.map(|()| bound.unwrap_or_default()),
             error = &mut no_pod, if bound.is_none() => return Err(error),
         };
         if let Some(error) = refusal(&pods, &pod, spec).await {
@@ -68,7 +66,7 @@ pub(super) async fn until_it_listens(
         if let Some(node) = node.filter(|_| bound.is_none()) {
             order.steps.report(format!("starting the agent on node {node}"));
             let (pods, pod) = (pods.clone(), name.clone());
-            reached = Box::pin(async move { answers(&pods, &pod, &order.steps, delivery).await });
+            reached = Box::pin(async move { answers(&pods, &pod, delivering.as_ref()).await });
             bound = Some(name);
         }
     }
@@ -76,26 +74,35 @@ pub(super) async fn until_it_listens(
 
 /// Returns once the agent behind the pod's port has spoken: it speaks first, and so does stage 0, which is given the
 /// agent then.
-async fn answers(pods: &Api<Pod>, pod: &str, steps: &Steps, delivery: Option<&Delivery>) {
+async fn answers(pods: &Api<Pod>, pod: &str, delivering: Option<&Delivering<'_>>) -> Result<(), ErrorData> {
     let mut attempt = 0;
     loop {
-        match tokio::time::timeout(ONE_TRY, first_words(pods, pod)).await {
-            Ok(Ok(Some((mut tunnel, words)))) => match delivery.filter(|_| delivery::is_stage0(&words)) {
-                None => return,
-                Some(delivery) => {
-                    steps.report(format!("delivering the agent, {} KiB", delivery.agent.len() >> 10));
-                    if let Err(error) = delivery::upload(&mut tunnel, delivery).await {
-                        tracing::debug!(%error, attempt, "the agent was not delivered; once more");
-                        attempt += 1;
-                    } else {
-                        // It listens again in a moment.
-                        continue;
-                    }
+        let heard = tokio::time::timeout(ONE_TRY, first_words(pods, pod)).await;
+        match (heard, delivering) {
+            (Ok(Ok(Some((Speaker::Agent, _)))), None) => return Ok(()),
+            // Not brought by the tunnel that was seen through, but with the right hash all the same.
+            (Ok(Ok(Some((Speaker::Agent, _)))), Some(delivering)) if attempt == 0 => {
+                return delivering.adopt().await;
+            }
+            (Ok(Ok(Some((Speaker::Agent, _)))), Some(_)) => return Ok(()),
+            (Ok(Ok(Some((Speaker::Stage0, mut tunnel)))), Some(delivering)) => {
+                let delivered = delivering.deliver(&mut tunnel, attempt).await?;
+                attempt += 1;
+                if delivered {
+                    // It listens again in a moment.
+                    continue;
                 }
-            },
-            Ok(Ok(None)) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the agent's port does not answer yet"),
-            Err(_) => tracing::debug!("the agent's port is silent yet"),
+            }
+            (Ok(Ok(Some((Speaker::Stranger, _)))), Some(_)) => {
+                return Err(delivery::failed("something else than stage 0 answers in its pod"));
+            }
+            (Ok(Ok(Some((Speaker::Stranger | Speaker::Stage0, _)))), None) => {
+                let help = "name an image of the agent by agent.image, or none at all";
+                return Err(ended("its image holds something else", help).fact("phase", "image"));
+            }
+            (Ok(Ok(None)), _) => {}
+            (Ok(Err(error)), _) => tracing::debug!(%error, "the agent's port does not answer yet"),
+            (Err(_), _) => tracing::debug!("the agent's port is silent yet"),
         }
         tokio::time::sleep(TRY).await;
     }
@@ -103,20 +110,12 @@ async fn answers(pods: &Api<Pod>, pod: &str, steps: &Steps, delivery: Option<&De
 
 type Tunnel = Box<dyn delivery::Stream>;
 
-/// Opens the port and reads what its server says first.
-async fn first_words(pods: &Api<Pod>, pod: &str) -> Result<Option<(Tunnel, Vec<u8>)>, kube::Error> {
+/// Opens the port and hears who serves it.
+async fn first_words(pods: &Api<Pod>, pod: &str) -> Result<Option<(Speaker, Tunnel)>, kube::Error> {
     let mut forward = pods.portforward(pod, &[CONTROL_PORT]).await?;
     let Some(mut stream) = forward.take_stream(CONTROL_PORT) else { return Ok(None) };
-    let mut words = vec![0; delivery::GREETING.len()];
-    let mut count = 0;
-    // An agent says more than the greeting is long, so this ends.
-    while count < words.len() {
-        match stream.read(&mut words[count..]).await {
-            Ok(0) | Err(_) => return Ok(None),
-            Ok(more) => count += more,
-        }
-    }
-    Ok(Some((Box::new(stream), words)))
+    let speaker = delivery::listen(&mut stream).await;
+    Ok(speaker.map(|speaker| (speaker, Box::new(stream) as Tunnel)))
 }
 
 /// Watches a Job that makes no pod, for the reason: it stands in an event alone.
@@ -163,7 +162,7 @@ async fn refusal(pods: &Api<Pod>, pod: &Pod, spec: &JobSpec) -> Option<ErrorData
         if let Some(waiting) = &state.waiting {
             let reason = waiting.reason.as_deref().unwrap_or_default();
             let message = waiting.message.as_deref().unwrap_or_default();
-            if let Some(help) = waiting_help(reason) {
+            if let Some(help) = waiting_help(reason, spec.delivered.is_some()) {
                 let text = format!("{reason} for image {}: {message}", container.image);
                 return Some(ended(&text, help).fact("phase", "image").fact("reason", reason));
             }
@@ -177,9 +176,8 @@ async fn refusal(pods: &Api<Pod>, pod: &Pod, spec: &JobSpec) -> Option<ErrorData
             } else {
                 "see the agent's own words"
             };
-            return Some(
-                ended(&text, help).fact("phase", "start").fact("exitCode", end.exit_code.to_string()),
-            );
+            let phase = if told.starts_with("stage0: ") { "delivery" } else { "start" };
+            return Some(ended(&text, help).fact("phase", phase).fact("exitCode", end.exit_code.to_string()));
         }
     }
     (status.phase.as_deref() == Some("Failed")).then(|| {
@@ -189,8 +187,11 @@ async fn refusal(pods: &Api<Pod>, pod: &Pod, spec: &JobSpec) -> Option<ErrorData
 }
 
 /// What to do about a container that waits for a reason that does not pass by itself.
-fn waiting_help(reason: &str) -> Option<&'static str> {
+fn waiting_help(reason: &str, is_delivered: bool) -> Option<&'static str> {
     match reason {
+        "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" if is_delivered => {
+            Some("the node has lost the target's own image, in which the agent was to run: set agent.image")
+        }
         "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" => {
             Some("check agent.image and agent.image_pull_secrets, and that the node reaches the registry")
         }
