@@ -96,6 +96,10 @@ mod unpack {
     use std::io::{self, Write};
     use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
     use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// Tells the files apart that this process is writing.
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
 
     #[cfg(embedded)]
     pub(super) fn unpack(name: &str, mode: u32, piece: &Piece) -> Result<PathBuf, ErrorData> {
@@ -155,8 +159,9 @@ mod unpack {
         if found != piece.sha256 {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the mirrord-ide binary is damaged"));
         }
-        // By rename: another process may be unpacking, or running the old file.
-        let fresh = folder.join(format!(".new-{}", std::process::id()));
+        // By rename: another process or session may be unpacking, or running the old file.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let fresh = folder.join(format!(".new-{}-{number}", std::process::id()));
         let mut file: File =
             OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
         file.write_all(piece.bytes)?;
@@ -196,6 +201,19 @@ mod tests {
         unpack::unpack_below(&root, "piece", 0o755, &PIECE).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"hello");
         std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn sessions_that_start_at_once_unpack_at_once() {
+        let root = std::env::temp_dir().join(format!("mirrord-ide-together-{}", std::process::id()));
+        for _ in 0..20 {
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| unpack::unpack_below(&root, "piece", 0o755, &PIECE).unwrap());
+                }
+            });
+            std::fs::remove_dir_all(&root).unwrap();
+        }
     }
 
     #[test]
