@@ -33,6 +33,13 @@ impl Client {
         Ok(client)
     }
 
+    /// How long to wait for anything to come; the connection is lost to who has waited in vain.
+    pub fn set_read_timeout(&mut self, timeout: Option<std::time::Duration>) {
+        if let Err(error) = self.stream.set_read_timeout(timeout) {
+            tracing::debug!(%error, "a socket takes no timeout");
+        }
+    }
+
     /// Calls a method and waits for its answer.
     pub fn call<M: Method>(&mut self, params: &M::Params) -> Result<M::Answer, ErrorData> {
         self.call_with::<M>(params, &mut |_, _| {})

@@ -265,3 +265,6 @@ pub fn mode_word(mode: IncomingMode) -> &'static str {
         IncomingMode::Steal => "steal",
     }
 }
+
+#[cfg(test)]
+mod tests;
