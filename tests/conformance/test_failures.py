@@ -106,7 +106,6 @@ def test_the_agent_is_killed():
 def test_a_killed_agent_is_made_anew():
     with LocalScene() as scene:
         session = survival.stolen(scene)
-        time.sleep(2.5)  # one that ends right after its start would do so again
         survival.kill(*agents_of(scene))
         survival.goes_on(scene, session)
         session.terminate()
