@@ -37,9 +37,6 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
         ));
     }
     let is_delivered = agent.image_reference().is_none();
-    if is_delivered && agent.delivery() == config_schema::Delivery::Image {
-        return Err(no_image("agent.delivery is image, and no image is named"));
-    }
     if is_delivered && *target == Target::Targetless {
         return Err(no_image(
             "without a target there is no image on a node that the agent could be delivered to",
