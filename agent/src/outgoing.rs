@@ -152,7 +152,7 @@ async fn datagrams(socket: &UdpSocket, stream: Stream) {
                     Err(error) => return sending.reset(errno_of(&error)),
                 },
                 Some(Inbound::End) => return sending.end(),
-                Some(Inbound::Reset) | None => return,
+                Some(Inbound::Reset(_)) | None => return,
             },
             () = &mut idle => return sending.reset(Errno::ETIMEDOUT),
         }

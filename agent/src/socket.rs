@@ -110,9 +110,20 @@ impl Socket {
         }
     }
 
+    /// Whether the peer has neither ended nor said anything that is not read yet.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        recv(self.as_fd().as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
+    }
+
     /// Closes so that the peer sees a reset rather than an end.
     pub(crate) fn abort(self) {
-        if let Self::Tcp(socket) = &self
+        self.reset_on_close();
+    }
+
+    /// Once it closes, the peer is to see a reset rather than an end.
+    pub(crate) fn reset_on_close(&self) {
+        if let Self::Tcp(socket) = self
             && let Err(error) = setsockopt(socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })
         {
             tracing::debug!(%error, "a connection ends without a reset");
@@ -261,8 +272,8 @@ async fn downwards(
                 socket.end();
                 client.ended.notify_one();
             }
-            Inbound::Reset if answered.load(Ordering::Relaxed) => return Down::Reset,
-            Inbound::Reset => return Down::Refused,
+            Inbound::Reset(_) if answered.load(Ordering::Relaxed) => return Down::Reset,
+            Inbound::Reset(_) => return Down::Refused,
         }
     }
     Down::Gone

@@ -7,6 +7,10 @@
 //! rules are always those of the ports that somebody has. What becomes of one connection is `connection`'s business.
 
 mod connection;
+mod filter;
+mod http;
+mod route;
+mod side;
 mod tee;
 
 use std::collections::BTreeMap;
@@ -28,6 +32,8 @@ use crate::socket::MARK;
 use crate::sync::lock;
 use crate::target;
 use connection::Door;
+use filter::Filter;
+use http::RequestHead;
 use tee::Drops;
 
 /// A listener without a rule still takes what the kernel had already led to it.
@@ -66,7 +72,8 @@ pub(crate) enum Fallback {
 struct Port {
     listener: SocketAddr,
     accepting: tokio::task::AbortHandle,
-    stealer: Option<Subscription>,
+    /// In the order in which they came: the first whose filter matches gets a request. One without a filter is alone.
+    stealers: Vec<Subscription>,
     mirrors: Vec<Subscription>,
     /// Since when there is no rule for it.
     unwanted_since: Option<Instant>,
@@ -79,18 +86,26 @@ struct Subscription {
     link: Arc<Link>,
     since: SystemTime,
     drops: Arc<Drops>,
+    /// Takes everything without one.
+    filter: Option<Filter>,
+}
+
+impl Subscription {
+    fn wants(&self, request: &RequestHead) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(request))
+    }
 }
 
 impl Port {
     fn is_wanted(&self) -> bool {
-        self.stealer.is_some() || !self.mirrors.is_empty()
+        !self.stealers.is_empty() || !self.mirrors.is_empty()
     }
 
     fn remove(&mut self, link: u64) -> bool {
-        let before = self.mirrors.len();
+        let before = self.mirrors.len() + self.stealers.len();
         self.mirrors.retain(|mirror| mirror.link.id != link);
-        let stole = self.stealer.take_if(|stealer| stealer.link.id == link).is_some();
-        stole || self.mirrors.len() < before
+        self.stealers.retain(|stealer| stealer.link.id != link);
+        self.mirrors.len() + self.stealers.len() < before
     }
 }
 
@@ -107,7 +122,7 @@ struct Entered {
 /// Who gets a new connection.
 #[derive(Clone, Debug, Default)]
 struct Takers {
-    stealer: Option<Subscription>,
+    stealers: Vec<Subscription>,
     mirrors: Vec<Subscription>,
 }
 
@@ -170,11 +185,14 @@ impl Traffic {
             let message = "this agent does not know that kind of capture".to_owned();
             return Err(Failure { errno: Errno::EINVAL, message });
         };
-        if !ask.header_filter.is_empty() {
-            let message = "this agent cannot filter by HTTP header yet; nothing was subscribed".to_owned();
-            return Err(Failure { errno: Errno::ENOTSUP, message });
-        }
-        let Entered { is_new, passing, held } = self.enter(link, number, capture)?;
+        let filter = match ask.header_filter.as_str() {
+            "" => None,
+            pattern => Some(Filter::new(pattern).map_err(|error| {
+                let message = format!("{pattern:?} cannot be a filter: {error}; nothing was subscribed");
+                Failure { errno: Errno::EINVAL, message }
+            })?),
+        };
+        let Entered { is_new, passing, held } = self.enter(link, number, capture, filter)?;
         let established = tokio::task::spawn_blocking(move || target::established(number)).await.unwrap_or(0);
         if let Err(error) = self.reconcile().await {
             self.remove(link, number);
@@ -234,7 +252,13 @@ impl Traffic {
     }
 
     /// Notes a subscription.
-    fn enter(self: &Arc<Self>, link: &Arc<Link>, number: u16, capture: Capture) -> Result<Entered, Failure> {
+    fn enter(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        number: u16,
+        capture: Capture,
+        filter: Option<Filter>,
+    ) -> Result<Entered, Failure> {
         let mut ports = lock(&self.ports);
         let is_new = !ports.contains_key(&number);
         if is_new {
@@ -247,30 +271,37 @@ impl Traffic {
         }
         let Some(port) = ports.get_mut(&number) else { return Err(Errno::EIO.into()) };
         let same_session = |one: &Link| one.session == link.session && one.key == link.key;
-        match (&port.stealer, capture) {
-            // A session that has lost its link comes back before we have noticed: it has not lost its port.
-            (Some(holder), Capture::Steal) if !same_session(&holder.link) => {
-                let message = format!(
-                    "port {number} is taken by {} (session {}) since {}",
-                    holder.link.owner,
-                    holder.link.session,
-                    time_of_day(holder.since)
-                );
-                return Err(Failure { errno: Errno::EBUSY, message });
-            }
-            _ => {}
+        // A session that has lost its link comes back before we have noticed: it has not lost its port.
+        let mut others = port.stealers.iter().filter(|holder| !same_session(&holder.link));
+        let in_the_way = others.find(|holder| match (&holder.filter, &filter) {
+            (Some(theirs), Some(ours)) => theirs.pattern() == ours.pattern(),
+            _ => true,
+        });
+        if let (Some(holder), Capture::Steal) = (in_the_way, capture) {
+            let what = match &holder.filter {
+                Some(filter) => format!("port {number} with the filter {:?}", filter.pattern()),
+                None => format!("port {number}"),
+            };
+            let message = format!(
+                "{what} is taken by {} (session {}) since {}",
+                holder.link.owner,
+                holder.link.session,
+                time_of_day(holder.since)
+            );
+            return Err(Failure { errno: Errno::EBUSY, message });
         }
         port.unwanted_since = None;
         port.remove(link.id);
         port.mirrors.retain(|mirror| !same_session(&mirror.link));
-        port.stealer.take_if(|stealer| same_session(&stealer.link));
+        port.stealers.retain(|stealer| !same_session(&stealer.link));
         let subscription = Subscription {
             link: Arc::clone(link),
             since: SystemTime::now(),
             drops: Arc::new(Drops::new(number, Arc::clone(&link.outbox))),
+            filter,
         };
         match capture {
-            Capture::Steal => port.stealer = Some(subscription),
+            Capture::Steal => port.stealers.push(subscription),
             Capture::Mirror => port.mirrors.push(subscription),
         }
         let held = (self.door() == Door::Held).then_some(port.listener);
@@ -283,7 +314,7 @@ impl Traffic {
 
     fn takers(&self, number: u16) -> Takers {
         match lock(&self.ports).get(&number) {
-            Some(port) => Takers { stealer: port.stealer.clone(), mirrors: port.mirrors.clone() },
+            Some(port) => Takers { stealers: port.stealers.clone(), mirrors: port.mirrors.clone() },
             None => Takers::default(),
         }
     }
@@ -308,7 +339,7 @@ impl Traffic {
         Ok(Port {
             listener: address,
             accepting: accepting.abort_handle(),
-            stealer: None,
+            stealers: Vec::new(),
             mirrors: Vec::new(),
             unwanted_since: None,
             passing,

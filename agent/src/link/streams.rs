@@ -39,7 +39,8 @@ pub(crate) enum Kind {
 pub(crate) enum Inbound {
     Data(Bytes),
     End,
-    Reset,
+    /// With the client's reason.
+    Reset(Errno),
 }
 
 /// All streams of a link.
@@ -146,7 +147,7 @@ impl Streams {
                     tracing::warn!(stream, "the client sent more than it was granted");
                     drop(open);
                     self.outbox.stream(stream, Body::Reset(Reset { stream, errno: libc::EPROTO }), None);
-                    self.over(stream);
+                    self.over(stream, Errno::EPROTO);
                     return;
                 };
                 entry.window = left;
@@ -173,15 +174,15 @@ impl Streams {
         }
     }
 
-    pub(crate) fn reset(&self, Reset { stream, .. }: Reset) {
+    pub(crate) fn reset(&self, Reset { stream, errno }: Reset) {
         self.outbox.forget(stream);
-        self.over(stream);
+        self.over(stream, Errno::from_raw(errno));
     }
 
-    fn over(&self, stream: u64) {
+    fn over(&self, stream: u64, errno: Errno) {
         if let Some(entry) = lock(&self.open).remove(&stream) {
             entry.over.store(true, Ordering::Relaxed);
-            let _ = entry.inbox.send(Inbound::Reset);
+            let _ = entry.inbox.send(Inbound::Reset(errno));
         }
     }
 
@@ -338,7 +339,7 @@ mod tests {
         streams.data(data(1, INITIAL_CREDIT as usize));
         assert!(matches!(stream.receiving.next().await, Some(Inbound::Data(_))));
         streams.data(data(1, 1));
-        assert!(matches!(stream.receiving.next().await, Some(Inbound::Reset)));
+        assert!(matches!(stream.receiving.next().await, Some(Inbound::Reset(Errno::EPROTO))));
     }
 
     #[tokio::test]

@@ -14,6 +14,8 @@ use protocol::codec::{INITIAL_CREDIT, MAX_CHUNK};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::route::{self, Place};
+use super::side::Passing;
 use super::tee::Tee;
 use super::{Takers, Traffic};
 use crate::files::errno_of;
@@ -21,7 +23,7 @@ use crate::outgoing;
 use crate::socket::{Pumped, Socket, Witness, pump};
 
 /// What a session may leave unanswered and still give back.
-const MAX_REPLAY: usize = INITIAL_CREDIT as usize;
+pub(super) const MAX_REPLAY: usize = INITIAL_CREDIT as usize;
 /// A client that went away without a word is noticed after about two minutes.
 const KEEPALIVE_AFTER_SECONDS: u32 = 60;
 const KEEPALIVE_EVERY_SECONDS: u32 = 15;
@@ -98,8 +100,12 @@ async fn serve(
         tracing::debug!(%error, "a connection is served without its options");
     }
     let socket = Socket::Tcp(stream);
-    let Takers { stealer, mirrors } = traffic.takers(number);
-    let Some(stealer) = stealer else {
+    let Takers { stealers, mirrors } = traffic.takers(number);
+    if stealers.iter().any(|stealer| stealer.filter.is_some()) {
+        let tee = Tee::open(&mirrors, number, peer, original);
+        return route::route(Place { traffic, number, door, peer, original, passing }, socket, tee).await;
+    }
+    let Some(stealer) = stealers.into_iter().next() else {
         let pod = match dial_program(original, door).await {
             Ok(pod) => Socket::Tcp(pod),
             Err(errno) => return refuse(socket, number, errno),
@@ -145,7 +151,7 @@ async fn serve(
 }
 
 /// Connects to the target's program, where the connection was meant to go.
-async fn dial_program(original: SocketAddr, door: Door) -> Result<TcpStream, Errno> {
+pub(super) async fn dial_program(original: SocketAddr, door: Door) -> Result<TcpStream, Errno> {
     match outgoing::dial(original).await {
         // Who dials in front of a port does not say which of the loopback addresses the program has.
         Err(Errno::ECONNREFUSED) if door == Door::Held => {
@@ -155,7 +161,7 @@ async fn dial_program(original: SocketAddr, door: Door) -> Result<TcpStream, Err
     }
 }
 
-fn refuse(socket: Socket, number: u16, errno: Errno) {
+pub(super) fn refuse(socket: Socket, number: u16, errno: Errno) {
     tracing::debug!(%errno, port = number, "the target's program does not take the connection");
     socket.abort();
 }
@@ -199,7 +205,7 @@ impl Witness for Copied {
 
 /// Carries bytes between the peer and the target's program, from what was already said on.
 async fn pass(client: Socket, pod: Socket, mut tee: Tee, replay: Replay, passing: &AtomicUsize) {
-    passing.fetch_add(1, Ordering::Relaxed);
+    let _passing = Passing::new(passing);
     let upwards = async {
         for bytes in replay.said {
             pod.write_all(&bytes).await.map_err(|error| errno_of(&error))?;
@@ -212,7 +218,6 @@ async fn pass(client: Socket, pod: Socket, mut tee: Tee, replay: Replay, passing
     };
     let nobody = &mut ();
     let outcome = tokio::try_join!(upwards, carry(&pod, &client, nobody));
-    passing.fetch_sub(1, Ordering::Relaxed);
     if let Err(errno) = outcome {
         tee.reset(errno);
         client.abort();
