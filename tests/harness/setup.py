@@ -35,16 +35,15 @@ def run(command, **options):
 
 
 def packages(wanted: dict[str, bool], install: bool):
-    """Installs the Debian packages whose test says that they are missing."""
+    """Has the Debian packages whose test says that they are missing: installs them, or says how they are got."""
     missing = [name for name, there in wanted.items() if not there]
     if not missing:
         return
     line = ["apt-get", "install", "--no-remove", "--no-install-recommends", "-y", *missing]
-    root = os.geteuid() == 0
-    if not shutil.which("apt-get") or not (root or install):
+    if not shutil.which("apt-get") or not install:
         raise Missing(f"{', '.join(missing)} missing; get it with: sudo {' '.join(line)}")
     say("installing " + ", ".join(missing))
-    prefix = [] if root else ["sudo"]
+    prefix = [] if os.geteuid() == 0 else ["sudo"]
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     try:
         run(prefix + line, env=environment)
@@ -111,6 +110,10 @@ def local(install: bool):
     """What the tests on a local target need: the venv, the samples, the product itself."""
     packages({"iproute2": has("ip"), "util-linux": has("unshare", "nsenter")}, install)
     venv(install)
+    try:
+        packages({"default-jdk-headless": has("javac", "jdb")}, install)
+    except Missing as reason:
+        say(f"no Java here, its tests are skipped: {reason}")
     samples(install)
     python_root()
     if not os.environ.get("MIRRORD_IDE_BIN"):
@@ -142,7 +145,8 @@ def cluster(install: bool):
 
 
 def set_up(parts, install: bool) -> dict[str, str]:
-    """Builds the parts named; answers with the reason for each one that cannot be had."""
+    """Builds the parts named; answers with the reason for each one that cannot be had. Root installs unasked."""
+    install = install or os.geteuid() == 0
     places.cache().mkdir(parents=True, exist_ok=True)
     reasons = {}
     for part in parts:
