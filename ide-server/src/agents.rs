@@ -11,7 +11,7 @@ mod record;
 
 pub use record::{AgentRecord, Place};
 
-use crate::cluster::agent::JobSpec;
+use crate::cluster::{self, agent::JobSpec};
 use crate::session::start::Steps;
 use protocol::auth::{PublicKey, SecretKey};
 use protocol::host::Endpoint;
@@ -22,7 +22,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 /// What an agent is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AgentSpec {
     /// A process of this machine.
     Local(local::LocalSpec),
@@ -37,6 +38,14 @@ impl AgentSpec {
             Self::Local(spec) => spec.key(),
             Self::Job(spec) => spec.key(),
         }
+    }
+
+    /// The spec as it was written, with the way into the cluster that the agent's endpoint holds.
+    pub(crate) fn reached_by(mut self, endpoint: &Endpoint) -> Self {
+        if let Self::Job(spec) = &mut self {
+            spec.access = cluster::agent::way_of(endpoint).unwrap_or_default();
+        }
+        self
     }
 
     /// The target, for people.
@@ -115,7 +124,7 @@ pub struct Agent {
     pub(crate) key: String,
     /// What it looks at, for people.
     pub(crate) target: String,
-    /// What it is to be, to make it again; unknown of an agent that was taken over.
+    /// What it is to be, to make it again; unknown of an agent of a version that did not write it.
     pub(crate) spec: Option<AgentSpec>,
     /// How long it stays after its last session.
     pub(crate) idle: Duration,

@@ -259,6 +259,27 @@ fn an_agent_that_is_killed_is_forgotten_and_a_fresh_one_made() {
 }
 
 #[test]
+fn an_agent_lost_after_the_daemon_is_made_again_by_the_next_one() {
+    let home = Home::open(AGENT);
+    let mut client = home.client();
+    let session = home.start(&mut client).unwrap().session;
+    home.kill_daemon();
+    // The session has no host and the next daemon gives it a lease of 5 s; until then it holds its agent.
+    let mut client = home.client();
+    let before = status(&mut client).agents;
+    let [agent] = before.as_slice() else { panic!("{before:?}") };
+    assert_eq!(agent.sessions, [session]);
+    let pid = agent.place.strip_prefix("pid ").unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    eventually("another agent serves the session", || {
+        let agents = status(&mut client).agents;
+        agents.iter().any(|other| {
+            other.agent != agent.agent && other.state == "ready" && other.sessions == agent.sessions
+        })
+    });
+}
+
+#[test]
 fn many_that_ensure_at_once_find_one_daemon() {
     let home = Home::open(AGENT);
     let mut pids: Vec<u32> = std::thread::scope(|scope| {

@@ -111,6 +111,7 @@ impl Daemon {
             return;
         };
         record.spare = spare;
+        record.spec = agent.spec.clone();
         write(&self.state, &record);
         let mut warmth = Warmth::Cold;
         for wanted in waiting {
@@ -371,7 +372,7 @@ impl Daemon {
             let agent = Agent {
                 key: record.key.clone(),
                 target: record.target.clone(),
-                spec: None,
+                spec: record.spec.clone().map(|spec| spec.reached_by(&record.endpoint)),
                 idle: Duration::from_secs(record.idle_seconds),
                 sessions: BTreeSet::new(),
                 phase: Phase::Ready(record),

@@ -18,7 +18,7 @@ use tokio::process::{Child, Command};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What an agent of this machine is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LocalSpec {
     /// The target.
     pub pid: i32,
@@ -87,6 +87,7 @@ pub(crate) async fn create(
                 agent: agent.clone(),
                 key: spec.key(),
                 spare: Vec::new(),
+                spec: None,
                 target: format!("process/{}", spec.pid),
                 endpoint: Endpoint::Unix { path: socket.display().to_string() },
                 idle_seconds: idle.as_secs(),

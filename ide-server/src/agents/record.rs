@@ -1,5 +1,6 @@
 //! What is written of an agent, so that the next daemon finds and removes it.
 
+use super::AgentSpec;
 use crate::cluster::access::may_be_written;
 use crate::state::{self, StateFolder};
 use protocol::auth::SecretKey;
@@ -25,6 +26,9 @@ pub struct AgentRecord {
     /// Keys that it knows from its start and that no session has yet: the next sessions join without asking it.
     #[serde(default)]
     pub spare: Vec<SecretKey>,
+    /// What it was made from, to make it again.
+    #[serde(default)]
+    pub spec: Option<AgentSpec>,
 }
 
 /// What an agent is.

@@ -25,9 +25,10 @@ use std::time::Duration;
 const REMOVAL: Duration = Duration::from_secs(2);
 
 /// What the agent's Job is to be.
-#[derive(Clone)]
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
 pub struct JobSpec {
-    /// The way into the cluster.
+    /// The way into the cluster; not written here, the endpoint has it.
+    #[serde(skip)]
     pub access: ClusterAccess,
     /// The API server.
     pub server: String,
@@ -38,6 +39,7 @@ pub struct JobSpec {
     /// The target as the config names it.
     pub path: String,
     /// The agent's settings.
+    #[serde(deserialize_with = "read_settings")]
     pub agent: AgentConfig,
     /// Where it is delivered to; `None` where an image holds it.
     pub delivered: Option<DeliveredTo>,
@@ -46,7 +48,7 @@ pub struct JobSpec {
 }
 
 /// An image of the target's, on the node already, in which the agent is to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DeliveredTo {
     /// The image.
     pub image: String,
@@ -55,7 +57,7 @@ pub struct DeliveredTo {
 }
 
 /// The pod that an agent looks at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TargetPod {
     /// Its namespace.
     pub namespace: String,
@@ -67,6 +69,16 @@ pub struct TargetPod {
     pub node: String,
     /// The container's id at the runtime.
     pub container_id: String,
+}
+
+/// Settings are read as a config's are, by the one reader that there is.
+fn read_settings<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<AgentConfig, D::Error> {
+    let settings = <serde_json::Value as serde::Deserialize>::deserialize(deserializer)?;
+    let text = serde_json::json!({ "agent": settings }).to_string();
+    let config = config_schema::parse(&text, config_schema::Format::Json).config;
+    let config =
+        config.ok_or_else(|| serde::de::Error::custom("the agent's settings cannot be read back"))?;
+    Ok(config.agent.unwrap_or_default())
 }
 
 impl std::fmt::Debug for JobSpec {
@@ -149,6 +161,7 @@ pub(crate) async fn create(
             delivered: delivery.is_some(),
         },
         spare: Vec::new(),
+        spec: None,
     };
     record("", "").write(state).map_err(|error| {
         ErrorData::new(
@@ -307,7 +320,8 @@ pub async fn is_gone(endpoint: &Endpoint, namespace: &str, pod: &str) -> bool {
     }
 }
 
-fn way_of(endpoint: &Endpoint) -> Option<ClusterAccess> {
+/// The way into the cluster that an agent's endpoint holds.
+pub(crate) fn way_of(endpoint: &Endpoint) -> Option<ClusterAccess> {
     match endpoint {
         Endpoint::PortForward { kubeconfig, context, accept_invalid_certificates, env, .. } => {
             Some(ClusterAccess {
@@ -318,5 +332,31 @@ fn way_of(endpoint: &Endpoint) -> Option<ClusterAccess> {
             })
         }
         Endpoint::Unix { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_reads_back_as_it_was_but_for_the_way_into_the_cluster() {
+        let text = r#"{"agent": {"image": {"registry": "r/agent", "tag": "1"}, "labels": {"a": "b"}, "ttl": 5,
+            "resources": {"limits": {"cpu": "100m"}}, "tolerations": [{"key": "k", "operator": "Exists"}]}}"#;
+        let agent = config_schema::parse(text, config_schema::Format::Json).config.unwrap().agent.unwrap();
+        let spec = JobSpec {
+            access: ClusterAccess { context: Some("c".to_owned()), ..ClusterAccess::default() },
+            server: "https://s".to_owned(),
+            namespace: "n".to_owned(),
+            target: None,
+            path: "targetless".to_owned(),
+            agent,
+            delivered: None,
+            incoming: true,
+        };
+        let read: JobSpec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
+        assert_eq!(read.access, ClusterAccess::default());
+        assert_eq!(read.agent, spec.agent);
+        assert_eq!(JobSpec { access: spec.access.clone(), ..read }.key(), spec.key());
     }
 }
