@@ -124,6 +124,26 @@ def test_an_image_that_is_no_agent():
         nothing_made(target)
 
 
+def test_a_node_of_another_architecture():
+    admin, name = Cluster(kubeconfig(), "sample"), made_up("other")
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+              "containerStatuses": [{"name": "app", "image": "shop", "imageID": "shop", "containerID": "containerd://0123", "ready": True,
+                                     "restartCount": 0, "state": {"running": {}}}]}
+    try:
+        # There is no such machine: Kubernetes believes what is said of the node and its pod.
+        admin.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/arch": "s390x"}}},
+                    {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "sample"},
+                     "spec": {"nodeName": name, "containers": [container("app", "shop", None)]}})
+        admin.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+        with user() as laptop:
+            began = time.monotonic()
+            done = laptop.run("exec", "-n", "sample", "-t", f"pod/{name}", "--", "echo", "ran")
+            refused(done, "agent-failed", 69, name, "s390x", "agent.image", began=began)
+            nothing_made(f"pod/{name}")
+    finally:
+        admin.kubectl("delete", "pod,node", name, "--ignore-not-found", "--grace-period=0", "--force", check=False)
+
+
 def test_targets_are_listed_for_who_names_none():
     with user() as laptop, pod() as target:
         contains(laptop.run("ls", "-n", "sample").stdout, target)
