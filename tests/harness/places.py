@@ -35,34 +35,50 @@ def sample(program: str) -> list[str]:
 
 
 def target_folder() -> Path:
-    return Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+    """Where cargo builds for tests and demo: one folder for all checkouts, as most of it is the same for each."""
+    return Path(os.environ.get("CARGO_TARGET_DIR") or cache() / "target")
 
 
 class NotBuilt(Exception):
     """The product's binary is not there and could not be built."""
 
 
+def build_product() -> Path:
+    """Builds what is installed. Also where there is a binary: another checkout may have made it."""
+    if not shutil.which("cargo"):
+        raise NotBuilt("cargo is missing: install Rust from https://rustup.rs")
+    environment = os.environ | {"CARGO_TARGET_DIR": str(target_folder())}
+    made = target_folder() / "release/mirrord-ide"
+    # The first time takes minutes, which are not to pass in silence.
+    quiet = ["--quiet"] if made.exists() else []
+    if subprocess.run(["cargo", "build", *quiet, "--release", "-p", "ide-server"], cwd=ROOT, env=environment, stdout=sys.stderr).returncode:
+        raise NotBuilt("cargo build --release -p ide-server failed")
+    return made
+
+
 def product(build=True) -> Path:
-    """The mirrord-ide binary: the one named by MIRRORD_IDE_BIN, else the checkout's own, built when missing."""
+    """The mirrord-ide binary: the one named by MIRRORD_IDE_BIN, else one built in the checkout, else one made for it."""
     if chosen := os.environ.get("MIRRORD_IDE_BIN"):
         if not os.access(chosen, os.X_OK):
             raise NotBuilt(f"MIRRORD_IDE_BIN names {chosen}, which is no program")
         return Path(chosen)
-    binary = target_folder() / "release/mirrord-ide"
-    if build and not binary.exists():
-        if not shutil.which("cargo"):
-            raise NotBuilt("cargo is missing: install Rust from https://rustup.rs")
-        built = subprocess.run(["cargo", "build", "--release", "-p", "ide-server"], cwd=ROOT, stdout=sys.stderr)
-        if built.returncode:
-            raise NotBuilt("cargo build --release -p ide-server failed")
-    if not binary.exists():
-        raise NotBuilt(f"{binary} is missing: cargo build --release -p ide-server")
-    return binary
+    own, made = ROOT / "target/release/mirrord-ide", target_folder() / "release/mirrord-ide"
+    if own.exists() and "CARGO_TARGET_DIR" not in os.environ:
+        return own
+    if build:
+        return build_product()
+    if not made.exists():
+        raise NotBuilt(f"{made} is missing: tests/setup builds it")
+    return made
 
 
 def agent() -> Path | None:
-    """The static agent: the one named by MIRRORD_IDE_AGENT, else the one that the checkout's product was made with."""
+    """The static agent: the one named by MIRRORD_IDE_AGENT, else the one that the product was made with."""
     if chosen := os.environ.get("MIRRORD_IDE_AGENT"):
         return Path(chosen)
-    found = target_folder().glob(f"embedded/{os.uname().machine}-*/embedded/agent")
+    try:
+        folder = product(build=False).parents[1]
+    except NotBuilt:
+        return None
+    found = folder.glob(f"embedded/{os.uname().machine}-*/embedded/agent")
     return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -228,8 +228,6 @@ def main():
         else:
             sys.exit(f"usage: tests/run [--install] [-k PART_OF_NAME] [{'|'.join(FOLDERS)}]...")
     folders = [folder for folder in folders or FOLDERS if folder == "unit" or files_of(folder)]
-    # One for all checkouts: what they are built from is mostly the same, and cargo tells the rest apart.
-    os.environ.setdefault("CARGO_TARGET_DIR", str(places.cache() / "target"))
     parts = [part for part in setup.PARTS if any(part in FOLDERS[folder][0] for folder in folders)]
     totals = Totals()
     try:

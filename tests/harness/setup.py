@@ -119,8 +119,8 @@ def local(install: bool):
     if not os.environ.get("MIRRORD_IDE_BIN"):
         musl()
         say("building the product: cargo build --release -p ide-server")
-        run(["cargo", "build", "--release", "-p", "ide-server"], cwd=places.ROOT)
-    places.product()
+        places.build_product()
+    places.product(build=False)
 
 
 def musl():
@@ -147,6 +147,7 @@ def cluster(install: bool):
 def set_up(parts, install: bool) -> dict[str, str]:
     """Builds the parts named; answers with the reason for each one that cannot be had. Root installs unasked."""
     install = install or os.geteuid() == 0
+    os.environ.setdefault("CARGO_TARGET_DIR", str(places.target_folder()))
     places.cache().mkdir(parents=True, exist_ok=True)
     reasons = {}
     for part in parts:
