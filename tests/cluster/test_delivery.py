@@ -204,7 +204,7 @@ def test_stage0_takes_nothing_but_the_agent_whose_hash_it_was_given():
 @limit(90)
 def test_an_agent_whose_configmap_was_replaced_is_not_trusted():
     with Place() as place:
-        for _ in range(3):
+        for _ in range(5):
             watching = subprocess.Popen([*place.cluster.command, "-n", place.cluster.namespace, "get", "configmaps", "-l", MANAGED, "-w", "-o",
                                          "json"], env=place.cluster.env, stdout=subprocess.PIPE, text=True)
             try:
@@ -221,9 +221,9 @@ def test_an_agent_whose_configmap_was_replaced_is_not_trusted():
             place.laptop.stop_all()
             place.cluster.kubectl("delete", "configmap", name, "--ignore-not-found")
             place.is_left_as_it_was()
-            # The pod may have been there first; then there was nothing to mistrust.
-            if status:
+            # The agent may have been there first, or have been looked for in the very moment between the two.
+            if status and "was removed by somebody" not in session.stderr:
                 equal((status, session.stdout), (69, ""), session.stderr)
                 contains(session.stderr, "was replaced by somebody [agent-failed]")
                 return
-        raise AssertionError("three agents were quicker than kubectl")
+        raise AssertionError("no ConfigMap was replaced in time")

@@ -202,7 +202,10 @@ impl Delivering<'_> {
             Err(kube::Error::Api(status)) if status.code == 403 => {
                 Err(forbidden(&status.message, "give the agent's ConfigMap to its Job"))
             }
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                Err(failed("the ConfigMap that brings it was removed by somebody"))
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {
                 Err(failed("the ConfigMap that brings it was replaced by somebody"))
             }
             Err(error) => Err(explain(&error, &Doing::new("own the agent's ConfigMap", &self.spec.server))),
