@@ -366,6 +366,18 @@ fn what_is_no_http_1_reaches_the_pod_as_it_is() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         caller.say(MINE);
         session_answers(&mut client, &mut caller, MINE).await;
+        // Also where the pod's program is down, which only others notice.
+        let subscribe =
+            Subscribe { port: 26, capture: Capture::Steal as i32, header_filter: "x-debug: me".into() };
+        assert_eq!(client.call(Op::Subscribe(subscribe)).await.errno, 0);
+        let mut caller = Caller::call("10.9.0.2:26");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        caller.say(MINE);
+        let one = incoming(&mut client).await;
+        client.data(one.stream, "HTTP/1.1 204 mine\r\n\r\n").await;
+        assert_eq!((caller.line().await.as_str(), caller.line().await.as_str()), ("HTTP/1.1 204 mine", ""));
+        caller.say(OTHER);
+        assert_eq!(caller.line().await, "connection reset");
     });
 }
 

@@ -80,7 +80,7 @@ enum Next {
     /// The target's program has it from here on.
     Program,
     Over,
-    /// The client broke off, or the program cannot be reached.
+    /// The client or the program broke off.
     Broken(Errno),
 }
 
@@ -245,6 +245,7 @@ impl Client {
         }
         let silence = Instant::now() + SILENCE;
         let mut first_line = None;
+        let mut is_reachable = true;
         loop {
             match http::request(&self.pending) {
                 Parsed::Whole(request) => return Next::Request(request),
@@ -257,7 +258,7 @@ impl Client {
             if !self.pending.is_empty() {
                 first_line.get_or_insert(Instant::now() + FIRST_LINE);
             }
-            let may_speak = by_session.is_none() && pod.is_none() && self.pending.is_empty();
+            let may_speak = by_session.is_none() && pod.is_none() && is_reachable && self.pending.is_empty();
             let room = MAX_HEAD - self.pending.len();
             tokio::select! {
                 biased;
@@ -279,7 +280,11 @@ impl Client {
                 },
                 () = sleep_until(silence), if may_speak => match dial(place).await {
                     Ok(side) => *pod = Some(side),
-                    Err(errno) => return Next::Broken(errno),
+                    // The first request may be a session's all the same.
+                    Err(errno) => {
+                        tracing::debug!(%errno, port = place.number, "the target's program cannot be asked whether it speaks first");
+                        is_reachable = false;
+                    }
                 },
                 () = sleep_until(first_line.unwrap_or(silence)), if first_line.is_some() && !has_line => {
                     return Next::Program;
