@@ -253,6 +253,7 @@ pub fn network(resolved: &Resolved, chosen: &Chosen, launch: &LaunchPlan) -> Net
                 .and_then(|filter| filter.header_filter.as_ref())
                 .map(|pattern| pattern.0.clone())
                 .unwrap_or_default(),
+            filter_ports: filter.and_then(|filter| filter.ports.clone()),
         },
     }
 }

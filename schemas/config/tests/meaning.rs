@@ -69,10 +69,19 @@ fn a_steal_whose_filter_is_not_obeyed_takes_no_request() {
         "{\"feature\": {\"network\": {\"incoming\": {\"mode\": \"steal\", \"http_filter\": {\"path_filter\": \"/x\"}}}}}",
     );
     assert_eq!(config.asked_incoming_mode(), IncomingMode::Steal);
-    let obeyed = config_schema::status_of("feature.network.incoming.http_filter")
+    let obeyed = config_schema::status_of("feature.network.incoming.http_filter.path_filter")
         == Some(config_schema::Status::Implemented);
     let expected = if obeyed { IncomingMode::Steal } else { IncomingMode::Mirror };
     assert_eq!(config.incoming_mode(), expected);
+}
+
+#[test]
+fn a_steal_by_a_header_is_a_steal() {
+    let config = config(
+        "{\"feature\": {\"network\": {\"incoming\": {\"mode\": \"steal\", \"http_filter\": \
+         {\"header_filter\": \"^x-debug: me$\", \"ports\": [80]}}}}}",
+    );
+    assert_eq!(config.incoming_mode(), IncomingMode::Steal);
 }
 
 #[test]

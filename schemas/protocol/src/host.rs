@@ -212,6 +212,18 @@ pub struct IncomingPlan {
     pub debugger_ports: Vec<u16>,
     /// Regular expression on `Name: value` of HTTP headers; empty takes all.
     pub header_filter: String,
+    /// The pod ports that are filtered, when present; the others are not.
+    #[serde(default)]
+    pub filter_ports: Option<Vec<u16>>,
+}
+
+impl IncomingPlan {
+    /// The filter of a port of the pod; empty takes all.
+    #[must_use]
+    pub fn filter_of(&self, pod_port: u16) -> &str {
+        let filtered = self.filter_ports.as_ref().is_none_or(|ports| ports.contains(&pod_port));
+        if filtered { &self.header_filter } else { "" }
+    }
 }
 
 /// Mode of incoming traffic.

@@ -123,7 +123,7 @@ impl Sockets {
         let subscribe = Subscribe {
             port: port.pod_port.into(),
             capture: capture.into(),
-            header_filter: self.plan.incoming.header_filter.clone(),
+            header_filter: self.plan.incoming.filter_of(port.pod_port).to_owned(),
         };
         match self.runtime.block_on(self.link.subscribe(subscribe)) {
             Ok(subscribed) => {

@@ -258,6 +258,16 @@ fn http_filter(filter: &HttpFilterConfig, report: &mut Report<'_, '_>) {
             "put both into all_of (both must hold) or any_of (one must hold)",
         );
     }
+    if let Some(pattern) = &filter.header_filter
+        && regex::Regex::new(&pattern.0).is_err()
+    {
+        report.warning(
+            Code::NotYet,
+            &format!("{path}.header_filter"),
+            "look-around and references back do not work in `header_filter` yet",
+            "write the filter without them; a port with such a filter is not taken over",
+        );
+    }
     if filter.method_filter.as_ref().is_some_and(|text| text.trim().is_empty()) {
         let path = format!("{path}.method_filter");
         report.error(Code::InvalidValue, &path, "the filter is empty", "write a method, or remove the key");

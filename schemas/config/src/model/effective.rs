@@ -160,7 +160,18 @@ impl MirrordConfig {
     /// Whether there is an HTTP filter that this version does not obey.
     #[must_use]
     pub(crate) fn filter_is_ignored(&self) -> bool {
-        self.incoming().http_filter.is_some() && !works("feature.network.incoming.http_filter")
+        let Some(filter) = &self.incoming().http_filter else { return false };
+        let kinds = [
+            ("header_filter", filter.header_filter.is_some()),
+            ("header_filter_jq", filter.header_filter_jq.is_some()),
+            ("path_filter", filter.path_filter.is_some()),
+            ("method_filter", filter.method_filter.is_some()),
+            ("body_filter", filter.body_filter.is_some()),
+            ("all_of", filter.all_of.is_some()),
+            ("any_of", filter.any_of.is_some()),
+        ];
+        let path = "feature.network.incoming.http_filter";
+        kinds.into_iter().any(|(kind, given)| given && !works(&format!("{path}.{kind}")))
     }
 
     /// The settings of outgoing traffic, empty if there are none.
