@@ -503,7 +503,8 @@ pub struct Subscribe {
     /// Whether the pod still answers.
     #[prost(enumeration = "Capture", tag = "2")]
     pub capture: i32,
-    /// A regular expression on `Name: value` of HTTP request headers; empty takes all.
+    /// A regular expression on `Name: value` of HTTP/1.1 request headers, in any case; empty takes all. Sessions share a
+    /// port by different ones.
     #[prost(string, tag = "3")]
     pub header_filter: String,
 }
@@ -542,6 +543,10 @@ pub struct Unsubscribe {
 /// A connection to a subscribed port.
 ///
 /// [`Reset`] by the client before it sent anything gives the connection to the pod instead.
+///
+/// Under a filter it is one request of a connection, and what follows if that changed the protocol. It is given to the
+/// pod only where the reset says ECONNREFUSED: any other may come from a program that had acted on it. The agent ends
+/// its side once the answer is whole.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Incoming {
     /// The stream's number, even.
