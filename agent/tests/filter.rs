@@ -66,7 +66,7 @@ fn reflect(stream: TcpStream) {
         let framing = if close { String::new() } else { format!("Content-Length: {}\r\n", said.len()) };
         let body = if head.starts_with("HEAD ") { Vec::new() } else { said };
         let answer = [format!("HTTP/1.1 200 pod\r\n{framing}\r\n").as_bytes(), &body].concat();
-        if writer.write_all(&answer).is_err() || close {
+        if writer.write_all(&answer).is_err() || close || head.starts_with("GET /brief ") {
             return;
         }
     }
@@ -247,6 +247,58 @@ fn answers_of_every_kind_end_where_they_should() {
         for expected in ["HTTP/1.1 200 pod", ""].into_iter().chain(close.lines()).chain([""]) {
             assert_eq!(caller.line().await, expected);
         }
+    });
+}
+
+#[test]
+fn each_side_learns_of_the_others_end() {
+    isolated("each_side_learns_of_the_others_end", async {
+        let (pod, folder) = (Pod::serving(reflect), Folder::new("ends"));
+        let agent = agent_of(&pod, &folder, &[]);
+        let (mut client, _) = Client::connect(&agent.address, &key(1), "s").await;
+        subscribed(&mut client, Capture::Steal, "x-debug: me").await;
+        // A client that has said all still gets its answer, and the session knows before.
+        let mut caller = Caller::call(POD);
+        caller.say(MINE);
+        let one = stolen(&mut client, MINE).await;
+        caller.end();
+        client.ended(one.stream).await;
+        client.data(one.stream, "HTTP/1.1 204 mine\r\n\r\n").await;
+        for expected in ["HTTP/1.1 204 mine", "", ""] {
+            assert_eq!(caller.line().await, expected);
+        }
+        let mut caller = Caller::call(POD);
+        caller.say(OTHER);
+        caller.end();
+        caller.pod_answers(OTHER).await;
+        assert_eq!(caller.line().await, "");
+        // A pod that closes an idle connection closes it for its client...
+        let brief = OTHER.replace("/other", "/brief");
+        let mut caller = Caller::call(POD);
+        caller.say(&brief);
+        caller.pod_answers(&brief).await;
+        assert_eq!(caller.line().await, "");
+        // ...unless a session has spoken since: then the pod gets a new one.
+        let (mut caller, served) = (Caller::call(POD), pod.served());
+        caller.say(&[&brief, MINE].concat());
+        caller.pod_answers(&brief).await;
+        session_answers(&mut client, &mut caller, MINE).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        caller.say(OTHER);
+        caller.pod_answers(OTHER).await;
+        assert_eq!(pod.served(), served + 2);
+        // A session's client that breaks off is gone for the session too.
+        let mut caller = Caller::call(POD);
+        caller.say(MINE);
+        let one = stolen(&mut client, MINE).await;
+        drop(caller);
+        client.ended(one.stream).await;
+        client.data(one.stream, "HTTP/1.1 200 mine\r\nContent-Length: 9999\r\n\r\n").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.data(one.stream, "nobody").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.data(one.stream, "reads this").await;
+        assert_eq!(client.was_reset(one.stream).await, libc::ECONNRESET);
     });
 }
 
