@@ -72,6 +72,7 @@ calls![
 
 /// Everything that can wake the main loop.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few wait at a time, and each is taken once")]
 pub enum Event {
     /// A client connected.
     Connected {
