@@ -287,6 +287,13 @@ fn each_side_learns_of_the_others_end() {
         caller.say(OTHER);
         caller.pod_answers(OTHER).await;
         assert_eq!(pod.served(), served + 2);
+        // Also where that request has been waiting already.
+        let mut caller = Caller::call(POD);
+        caller.say(&[&brief, MINE, OTHER].concat());
+        caller.pod_answers(&brief).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        session_answers(&mut client, &mut caller, MINE).await;
+        caller.pod_answers(OTHER).await;
         // A session's client that breaks off is gone for the session too.
         let mut caller = Caller::call(POD);
         caller.say(MINE);
