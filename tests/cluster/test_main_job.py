@@ -69,6 +69,12 @@ def test_two_targets_at_once_reach_each_other_through_their_services():
 
 
 @limit(120)
+def test_a_steal_with_a_header_leaves_the_rest_to_the_pod():
+    with ClusterScene(config=AGENT) as scene:
+        main_job.ends_cleanly(scene, main_job.only_with_header(scene))
+
+
+@limit(120)
 def test_a_connection_from_before_survives_a_steal():
     with ClusterScene(config=AGENT) as scene:
         main_job.keep_alive_survives(scene, "steal")

@@ -67,6 +67,11 @@ def test_two_targets_at_once_reach_each_other():
         equal(second.left_behind(), [])
 
 
+def test_a_steal_with_a_header_leaves_the_rest_to_the_pod():
+    with LocalScene() as scene:
+        main_job.ends_cleanly(scene, main_job.only_with_header(scene))
+
+
 def test_a_connection_from_before_survives_a_steal():
     with LocalScene() as scene:
         main_job.keep_alive_survives(scene, "steal")

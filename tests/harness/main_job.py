@@ -14,7 +14,7 @@ from .dap import Dap, free_port, line_of
 from .inspector import Inspector
 from .jdb import Jdb
 from .scene import Asked, Scene
-from .testing import equal
+from .testing import equal, eventually
 
 PYTHON = places.EXAMPLES / "python/app.py"
 NODE = places.EXAMPLES / "node/app.js"
@@ -129,6 +129,24 @@ def two_targets(first: Scene, second: Scene):
     for scene in (first, second):
         scene.wait_until_released()
         scene.own_answer()
+
+
+def only_with_header(scene: Scene):
+    """A steal with a header leaves every other request to the pod, on one connection as well."""
+    feature = {"network": {"incoming": {"mode": "steal", "http_filter": {"header_filter": "^x-user: me$", "ports": [scene.port]}}}}
+    session = scene.exec(places.sample("go"), feature=feature)
+    session.wait_for(LISTENING)
+    ours = {"X-User": "me"}
+
+    def taken():
+        assert session.alive(), session.printed()
+        return scene.say("mine", headers=ours)["pid"] != 1
+
+    eventually(taken, "requests with the header reach the local program")
+    for headers in ({}, {"X-User": "you"}, {"X-Other": "me"}):
+        scene.check(scene.say("theirs", headers=headers), "theirs", "python", local=False)
+    scene.check(scene.say("mine", headers=ours), "mine", "go", local=True)
+    return session
 
 
 def mounted_files(scene: Scene):

@@ -23,6 +23,7 @@ class Scene:
 
     target: str
     options: list[str]
+    config: dict | None = None
     greeting: str
     banner: str
     secret: str
@@ -33,8 +34,14 @@ class Scene:
     address: str
     laptop: Laptop
 
-    def exec(self, command, *options, env=None) -> Session:
-        return self.laptop.exec(self.target, command, *self.options, *options, env=env)
+    def exec(self, command, *options, env=None, feature: dict | None = None) -> Session:
+        """Runs a program under the product; `feature` is that part of its mirrord.json."""
+        chosen = self.options
+        if feature is not None:
+            path = self.laptop.folder / "feature.json"
+            path.write_text(json.dumps((self.config or {}) | {"feature": feature}))
+            chosen = ["-f", str(path)]
+        return self.laptop.exec(self.target, command, *chosen, *options, env=env)
 
     def values(self, text) -> dict:
         """The fields that an answer has wherever in the pod's world it was made."""
