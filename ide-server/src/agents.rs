@@ -19,7 +19,7 @@ use protocol::ide::ErrorData;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// What an agent is to be.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -92,6 +92,8 @@ pub(crate) struct Order {
     pub(crate) agent: String,
     /// The session that it is made for, as annotations tell it.
     pub(crate) session: String,
+    /// Whether it takes the place of one that was lost, perhaps with its pod.
+    pub(crate) again: bool,
     /// The keys that it lets in from its start.
     pub(crate) keys: Vec<PublicKey>,
     /// How long it waits for sessions before it ends by itself.
@@ -138,6 +140,8 @@ pub struct Agent {
     pub(crate) since: std::time::Instant,
     /// How many before it, one after the other, did not last.
     pub(crate) short_lived: u32,
+    /// Its end, or its target's, is watched for as long as this is kept.
+    pub(crate) watched: Option<DropGuard>,
 }
 
 /// How far an agent is.

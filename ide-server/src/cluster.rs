@@ -10,9 +10,11 @@ mod declared;
 mod delivery;
 mod job;
 mod listing;
+mod renew;
 mod resolve;
 
 pub use listing::list;
+pub(crate) use renew::{renew, until_target_leaves};
 
 use crate::agents::AgentSpec;
 use crate::config::Resolved;

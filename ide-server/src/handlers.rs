@@ -18,6 +18,11 @@ pub fn shutting_down() -> ErrorData {
         .retryable()
 }
 
+/// What ends the making of an agent that nobody waits for any more.
+pub(crate) fn not_wanted() -> ErrorData {
+    ErrorData::new(ErrorKind::Cancelled, "the agent was not wanted any more", "start it again")
+}
+
 /// The answer to all that is asked of a session that is not there.
 fn no_such_session(name: &str) -> ErrorData {
     ErrorData::new(

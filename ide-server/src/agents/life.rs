@@ -2,6 +2,7 @@
 
 use super::{Agent, AgentRecord, AgentSpec, Given, NotMade, Order, Phase, Place, Wanted, local, process};
 use crate::cluster;
+use crate::handlers;
 use crate::main_loop::{Daemon, Event, EventSender, answer, send};
 use crate::session::start::Steps;
 use crate::state::{self, StateFolder};
@@ -10,7 +11,7 @@ use protocol::host::{HostCommand, SessionEvent};
 use protocol::ide::{ErrorData, ErrorKind, News};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long an agent stays after its last session, from a terminal and while an editor is connected.
 const IDLE: Duration = Duration::from_secs(60);
@@ -21,6 +22,9 @@ const MARGIN: Duration = Duration::from_secs(5);
 const SHORT_LIFE: Duration = Duration::from_secs(2);
 /// So many that did not last, one after the other, are enough: the next would do no better.
 const ATTEMPTS: u32 = 3;
+/// How often and how long a lost agent is looked after.
+const LOOK: Duration = Duration::from_millis(500);
+const LOOKS: u32 = 60;
 /// Keys made with an agent for the sessions after the first: joining a warm agent then asks nobody.
 const SPARE_KEYS: usize = 12;
 
@@ -61,7 +65,8 @@ impl Daemon {
         };
         let keys = spare.iter().map(SecretKey::public).collect();
         let cancel = CancellationToken::new();
-        let order = Order { agent: name.clone(), session, keys, idle: own_idle(idle), steps, cancel };
+        let order =
+            Order { agent: name.clone(), session, again: false, keys, idle: own_idle(idle), steps, cancel };
         let phase =
             Phase::Starting { cancel: order.cancel.clone(), waiting: Vec::new(), spare, moving: Vec::new() };
         self.make_agent(name.clone(), spec, idle, phase, order);
@@ -79,12 +84,23 @@ impl Daemon {
             period: 0,
             since: Instant::now(),
             short_lived: 0,
+            watched: None,
         };
         self.agents.insert(name.clone(), agent);
         let (state, events) = (self.state.clone(), self.events.clone());
         tokio::spawn(async move {
             let result = match &spec {
                 AgentSpec::Local(spec) => local::create(&state, spec, &order).await.map_err(Into::into),
+                AgentSpec::Job(spec) if order.again => {
+                    let renewed = tokio::select! {
+                        renewed = cluster::renew(spec) => renewed,
+                        () = order.cancel.cancelled() => Err(handlers::not_wanted()),
+                    };
+                    match renewed {
+                        Ok(spec) => cluster::agent::create(&state, &spec, &order).await,
+                        Err(error) => Err(error.into()),
+                    }
+                }
                 AgentSpec::Job(spec) => cluster::agent::create(&state, spec, &order).await,
             };
             send(&events, Event::AgentMade { agent: name, result });
@@ -104,14 +120,16 @@ impl Daemon {
             target = record.target,
             "an agent is ready"
         );
-        watch(&self.events, name.to_owned(), &record);
+        agent.watched = Some(watch(&self.events, name.to_owned(), &record));
         let Phase::Starting { waiting, cancel, spare, moving } =
             std::mem::replace(&mut agent.phase, Phase::Leaving(record.clone()))
         else {
             return;
         };
         record.spare = spare;
-        record.spec = agent.spec.clone();
+        agent.key.clone_from(&record.key);
+        agent.target.clone_from(&record.target);
+        agent.spec.clone_from(&record.spec);
         write(&self.state, &record);
         let mut warmth = Warmth::Cold;
         for wanted in waiting {
@@ -122,9 +140,12 @@ impl Daemon {
                 warmth = Warmth::Warm;
             }
         }
-        let endpoint = record.endpoint.clone();
+        let (endpoint, target) = (record.endpoint.clone(), record.target.clone());
         agent.phase = Phase::Ready(record);
         for session in moving {
+            let message = format!("another agent serves the session, on {target}");
+            let event = SessionEvent::Warning { code: "agent-moved".to_owned(), message };
+            self.publish(&session, state::now(), News::Happened { happened: event });
             let Some(session) = self.sessions.get_mut(&session) else { continue };
             session.record.agent = Some(name.to_owned());
             if let Err(error) = session.record.write(&self.state) {
@@ -303,6 +324,7 @@ impl Daemon {
         let order = Order {
             agent: name.clone(),
             session: moving.join("-"),
+            again: true,
             keys,
             idle: own_idle(idle),
             steps: Steps::to_nobody(),
@@ -343,14 +365,19 @@ impl Daemon {
         let Some(Agent { phase: Phase::Ready(record), .. }) = self.agents.get(&name) else { return };
         let (record, events) = (record.clone(), self.events.clone());
         tokio::spawn(async move {
-            let is_gone = match &record.place {
-                Place::Process { pid, start_time, .. } => !process::lives(*pid, *start_time),
-                Place::Job { namespace, pod, .. } => {
-                    cluster::agent::is_gone(&record.endpoint, namespace, pod).await
+            // The API tells of a pod's end some time after it.
+            for _ in 0..LOOKS {
+                let is_gone = match &record.place {
+                    Place::Process { pid, start_time, .. } => !process::lives(*pid, *start_time),
+                    Place::Job { namespace, pod, .. } => {
+                        cluster::agent::is_gone(&record.endpoint, namespace, pod).await
+                    }
+                };
+                if is_gone {
+                    send(&events, Event::AgentGone { agent: name });
+                    return;
                 }
-            };
-            if is_gone {
-                send(&events, Event::AgentGone { agent: name });
+                tokio::time::sleep(LOOK).await;
             }
         });
     }
@@ -368,8 +395,9 @@ impl Daemon {
             tracing::info!(agent = name, place = record.place_text(), "taking over an agent");
             // The earlier daemon ended while it was made: nobody holds a key to it.
             let is_whole = !matches!(&record.place, Place::Job { pod, .. } if pod.is_empty());
-            watch(&self.events, name.clone(), &record);
+            let watched = Some(watch(&self.events, name.clone(), &record));
             let agent = Agent {
+                watched,
                 key: record.key.clone(),
                 target: record.target.clone(),
                 spec: record.spec.clone().map(|spec| spec.reached_by(&record.endpoint)),
@@ -464,17 +492,33 @@ fn give(
     });
 }
 
-/// Reports the end of an agent of this machine. The end of one in a cluster is seen by the session hosts that use it.
-fn watch(events: &EventSender, agent: String, record: &AgentRecord) {
-    if let Place::Process { pid, start_time, .. } = record.place {
-        let events = events.clone();
-        tokio::spawn(async move {
-            if process::lives(pid, start_time) {
-                process::wait_for_end(pid).await;
+/// Reports the end of an agent of this machine, and in a cluster the leaving of the pod that it looks at; the end of an
+/// agent's own pod is seen by the session hosts that use it. Dropped, it reports nothing any more.
+fn watch(events: &EventSender, agent: String, record: &AgentRecord) -> DropGuard {
+    let (events, record, cancel) = (events.clone(), record.clone(), CancellationToken::new());
+    let guard = cancel.clone().drop_guard();
+    tokio::spawn(async move {
+        let ended = async {
+            match (&record.place, &record.spec) {
+                (Place::Process { pid, start_time, .. }, _) => {
+                    if process::lives(*pid, *start_time) {
+                        process::wait_for_end(*pid).await;
+                    }
+                }
+                (Place::Job { .. }, Some(AgentSpec::Job(spec))) => {
+                    let mut spec = spec.clone();
+                    spec.access = cluster::agent::way_of(&record.endpoint).unwrap_or_default();
+                    cluster::until_target_leaves(&spec).await;
+                }
+                (Place::Job { .. }, _) => std::future::pending().await,
             }
-            send(&events, Event::AgentGone { agent });
-        });
-    }
+        };
+        tokio::select! {
+            () = ended => send(&events, Event::AgentGone { agent }),
+            () = cancel.cancelled() => {}
+        }
+    });
+    guard
 }
 
 async fn remove(state: &StateFolder, record: &AgentRecord) -> Result<(), ErrorData> {

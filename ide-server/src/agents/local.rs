@@ -1,7 +1,7 @@
 //! An agent on this machine, inside the namespaces of one process: the "pod" of a local target.
 
 use super::record::{AgentRecord, Place};
-use super::{Order, process};
+use super::{AgentSpec, Order, process};
 use crate::embedded;
 use crate::state::{self, StateFolder};
 use protocol::auth::PublicKey;
@@ -87,7 +87,7 @@ pub(crate) async fn create(
                 agent: agent.clone(),
                 key: spec.key(),
                 spare: Vec::new(),
-                spec: None,
+                spec: Some(AgentSpec::Local(spec.clone())),
                 target: format!("process/{}", spec.pid),
                 endpoint: Endpoint::Unix { path: socket.display().to_string() },
                 idle_seconds: idle.as_secs(),

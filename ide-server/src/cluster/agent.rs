@@ -5,7 +5,7 @@ mod watch;
 use super::access::{self, explain, forbidden, timely};
 use super::delivery::{self, Delivering};
 use super::job::{self, CONTROL_PORT};
-use crate::agents::{AgentRecord, NotMade, Order, Place};
+use crate::agents::{AgentRecord, AgentSpec, NotMade, Order, Place};
 use crate::embedded::{self, Delivery};
 use crate::state::{self, StateFolder};
 use config_schema::AgentConfig;
@@ -161,7 +161,7 @@ pub(crate) async fn create(
             delivered: delivery.is_some(),
         },
         spare: Vec::new(),
-        spec: None,
+        spec: Some(AgentSpec::Job(Box::new(spec.clone()))),
     };
     record("", "").write(state).map_err(|error| {
         ErrorData::new(
@@ -224,7 +224,7 @@ async fn make(
         outcome = waiting => outcome,
         () = tokio::time::sleep(spec.agent.startup_timeout()) => Err(too_slow(spec, &name)),
         () = order.cancel.cancelled() => {
-            Err(ErrorData::new(ErrorKind::Cancelled, "the agent was not wanted any more", "start it again"))
+            Err(crate::handlers::not_wanted())
         }
     };
     match outcome {

@@ -41,6 +41,8 @@ pub(super) struct Found {
     /// By which the runtime knows its image; may be empty.
     pub(super) image_id: String,
     pub(super) spec: Container,
+    /// Whether the pod is being removed.
+    pub(super) is_leaving: bool,
     /// Names of the secrets that the pod's images are pulled with.
     pub(super) pull_secrets: Vec<String>,
     pub(super) notices: Vec<String>,
@@ -347,6 +349,7 @@ fn pick_container(
         container_id: id.rsplit("://").next().unwrap_or(id).to_owned(),
         image_id: status.map(|status| status.image_id.clone()).unwrap_or_default(),
         spec: container.clone(),
+        is_leaving: pod.metadata.deletion_timestamp.is_some(),
         pull_secrets: spec.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect(),
         name,
         notices,

@@ -34,7 +34,7 @@ pub(super) async fn until_it_listens(
 ) -> Result<String, ErrorData> {
     let job = crate::cluster::job::name(&order.agent);
     let pods: Api<Pod> = Api::namespaced(client.clone(), &spec.namespace);
-    let selector = watcher::Config::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let selector = watcher::Config::default().labels(&format!("job-name={job}"));
     let mut seen = watcher(pods.clone(), selector).applied_objects().boxed();
     let no_pod = no_pod_made(client, spec, uid);
     tokio::pin!(no_pod);
