@@ -66,7 +66,9 @@ fn lock(state: &StateFolder) -> io::Result<Option<Flock<File>>> {
 }
 
 async fn run(state: &StateFolder, idle_exit: Option<Duration>) -> io::Result<()> {
-    // Left by a daemon that was killed: the lock is ours, so nobody listens there.
+    // Left by a daemon that was killed: the lock is ours, so nobody listens there, and who connects from now on must
+    // not read of that one.
+    state::remove(&state.discovery())?;
     state::remove(&state.socket())?;
     let listener = UnixListener::bind(state.socket())?;
     std::fs::set_permissions(state.socket(), std::fs::Permissions::from_mode(0o600))?;

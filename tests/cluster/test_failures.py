@@ -149,4 +149,4 @@ def test_targets_are_listed_for_who_names_none():
         contains(laptop.run("ls", "-n", "sample").stdout, target)
         config = laptop.folder / "mirrord.json"
         config.write_text(json.dumps({"agent": {"image": IMAGE}}))
-        refused(laptop.run("exec", "-f", config, "--", "echo", "ran"), "target-ambiguous", 66, "pod/")
+        refused(laptop.run("exec", "-f", config, "--", "echo", "ran"), "target-ambiguous", 66, "mirrord.json: ", "/")

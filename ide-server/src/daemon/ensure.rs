@@ -37,8 +37,9 @@ pub fn ensure(state: &StateFolder) -> Result<(Client, Discovery), ErrorData> {
     })?;
     let mut deadline = Instant::now() + PATIENCE;
     loop {
-        if let Some(discovery) = read(state)
-            && let Ok(client) = Client::connect(&state.socket())
+        // In this order: what is read after somebody listens is not of a daemon that was killed.
+        if let Ok(client) = Client::connect(&state.socket())
+            && let Some(discovery) = read(state)
         {
             return Ok((client, discovery));
         }
