@@ -8,6 +8,7 @@ mod life;
 pub mod local;
 pub mod process;
 mod record;
+mod work;
 
 pub use record::{AgentRecord, Place};
 

@@ -1,23 +1,22 @@
 //! What happens to an agent between its first session and its end; all of it in the main loop.
 
+use super::work::{Warmth, fresh_keys, give, own_idle, remove, watch, write};
 use super::{Agent, AgentRecord, AgentSpec, Given, NotMade, Order, Phase, Place, Wanted, local, process};
 use crate::cluster;
 use crate::handlers;
-use crate::main_loop::{Daemon, Event, EventSender, answer, send};
+use crate::main_loop::{Daemon, Event, answer, send};
 use crate::session::start::Steps;
-use crate::state::{self, StateFolder};
+use crate::state;
 use protocol::auth::{PublicKey, SecretKey};
 use protocol::host::{HostCommand, SessionEvent};
-use protocol::ide::{ErrorData, ErrorKind, News};
+use protocol::ide::{ErrorData, News};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 /// How long an agent stays after its last session, from a terminal and while an editor is connected.
 const IDLE: Duration = Duration::from_secs(60);
 const IDLE_WITH_EDITOR: Duration = Duration::from_secs(600);
-/// An agent ends by itself a little after the daemon would have removed it.
-const MARGIN: Duration = Duration::from_secs(5);
 /// An agent that lasted no longer than this did not last.
 const SHORT_LIFE: Duration = Duration::from_secs(2);
 /// So many that did not last, one after the other, are enough: the next would do no better.
@@ -25,8 +24,6 @@ const ATTEMPTS: u32 = 3;
 /// How often and how long a lost agent is looked after.
 const LOOK: Duration = Duration::from_millis(500);
 const LOOKS: u32 = 60;
-/// Keys made with an agent for the sessions after the first: joining a warm agent then asks nobody.
-const SPARE_KEYS: usize = 12;
 
 impl Daemon {
     /// A session needs an agent: one that is there, one that is being made, or a fresh one.
@@ -425,118 +422,6 @@ impl Agent {
             }
             Phase::Ready(record) => !record.spare.is_empty() || matches!(record.place, Place::Process { .. }),
             Phase::Leaving(_) => false,
-        }
-    }
-}
-
-/// Whether a session joins an agent that was there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Warmth {
-    Cold,
-    Warm,
-}
-
-fn fresh_keys() -> Result<Vec<SecretKey>, ErrorData> {
-    let mut keys = Vec::with_capacity(SPARE_KEYS);
-    for _ in 0..SPARE_KEYS {
-        keys.push(fresh_key()?);
-    }
-    Ok(keys)
-}
-
-fn fresh_key() -> Result<SecretKey, ErrorData> {
-    let mut bytes = [0; 32];
-    state::fill_random(&mut bytes)?;
-    Ok(SecretKey::from_random(bytes))
-}
-
-/// The agent must not leave while a session is still on its way to it, nor before the daemon's own time.
-fn own_idle(idle: Duration) -> Duration {
-    (idle + MARGIN).max(Duration::from_secs(15))
-}
-
-fn write(state: &StateFolder, record: &AgentRecord) {
-    if let Err(error) = record.write(state) {
-        let agent = &record.agent;
-        tracing::error!(agent, %error, "an agent's record cannot be written; it ends by itself when idle");
-    }
-}
-
-/// Gives a session one of the agent's spare keys, or has the agent admit a fresh one.
-fn give(
-    events: &EventSender,
-    state: &StateFolder,
-    name: &str,
-    record: &mut AgentRecord,
-    wanted: Wanted,
-    warmth: Warmth,
-) {
-    if let Some(key) = record.spare.pop() {
-        // Written first: a daemon that takes over must not give the same key to another session.
-        write(state, record);
-        let warm = warmth == Warmth::Warm;
-        let given = Given { agent: name.to_owned(), endpoint: record.endpoint.clone(), key, warm };
-        return answer(wanted.reply, Ok(given));
-    }
-    let (events, agent, place) = (events.clone(), name.to_owned(), record.place.clone());
-    tokio::spawn(async move {
-        let result = match (fresh_key(), place) {
-            (Err(error), _) => Err(error),
-            (Ok(key), Place::Process { admin, .. }) => local::admit(&admin, key.public()).await.map(|()| key),
-            (Ok(_), Place::Job { .. }) => {
-                let help = "start it again: another agent is made for it";
-                Err(ErrorData::new(ErrorKind::TargetBusy, "the agent has no key left for a session", help))
-            }
-        };
-        send(&events, Event::AgentAdmitted { agent, wanted, result });
-    });
-}
-
-/// Reports the end of an agent of this machine, and in a cluster the leaving of the pod that it looks at; the end of an
-/// agent's own pod is seen by the session hosts that use it. Dropped, it reports nothing any more.
-fn watch(events: &EventSender, agent: String, record: &AgentRecord) -> DropGuard {
-    let (events, record, cancel) = (events.clone(), record.clone(), CancellationToken::new());
-    let guard = cancel.clone().drop_guard();
-    tokio::spawn(async move {
-        let ended = async {
-            match (&record.place, &record.spec) {
-                (Place::Process { pid, start_time, .. }, _) => {
-                    if process::lives(*pid, *start_time) {
-                        process::wait_for_end(*pid).await;
-                    }
-                }
-                (Place::Job { .. }, Some(AgentSpec::Job(spec))) => {
-                    let mut spec = spec.clone();
-                    spec.access = cluster::agent::way_of(&record.endpoint).unwrap_or_default();
-                    cluster::until_target_leaves(&spec).await;
-                }
-                (Place::Job { .. }, _) => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = ended => send(&events, Event::AgentGone { agent }),
-            () = cancel.cancelled() => {}
-        }
-    });
-    guard
-}
-
-async fn remove(state: &StateFolder, record: &AgentRecord) -> Result<(), ErrorData> {
-    match &record.place {
-        Place::Process { pid, start_time, .. } => {
-            local::remove(state, &record.agent, *pid, *start_time).await;
-            Ok(())
-        }
-        Place::Job { .. } => {
-            cluster::agent::remove(record).await?;
-            state::remove(&state.agent(&record.agent, "json")).map_err(|error| {
-                ErrorData::new(
-                    ErrorKind::Internal,
-                    "an agent's record cannot be removed",
-                    "remove it by hand",
-                )
-                .caused_by(&error)
-            })
         }
     }
 }
