@@ -26,7 +26,9 @@ def remove_agents(scene):
     """Ends the agent's pod at once, as an eviction would; returns when its process has ended."""
     pods = [name.split()[0] for name in scene.cluster.managed(scene.sample.label, "pods")]
     equal(len(pods), 1, "agents")
-    container = scene.cluster.get(pods[0])["status"]["containerStatuses"][0]["containerID"].rpartition("/")[2]
+    # The session runs before the API knows of the container.
+    told = eventually(lambda: scene.cluster.get(pods[0])["status"].get("containerStatuses", [{}])[0].get("containerID"), "the container is known")
+    container = told.rpartition("/")[2]
     processes = processes_of(container)
     assert processes, "the agent's process is not to be seen from here"
     scene.cluster.kubectl("delete", pods[0], "--grace-period=0", "--force", "--wait=false")
