@@ -3,7 +3,9 @@
 //! A release build carries them (see `build.rs`). A debug build takes the paths in `MIRRORD_IDE_AGENT`,
 //! `MIRRORD_IDE_STAGE0` and `MIRRORD_IDE_LAYER`, so that tests choose what they test.
 
-use protocol::ide::{ErrorData, ErrorKind};
+use protocol::ide::ErrorData;
+#[cfg(not(embedded))]
+use protocol::ide::ErrorKind;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
