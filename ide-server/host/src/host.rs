@@ -147,10 +147,20 @@ struct Forked {
     cookie: u64,
 }
 
+/// How long the front may be kept for the agent to give the ports back.
+const GIVE_BACK: Duration = Duration::from_secs(1);
+
 /// The processes below the host.
 struct Debuggee {
     pid: i32,
     helpers: Vec<i32>,
+}
+
+impl Debuggee {
+    /// Whether the program has left no process behind.
+    fn is_alone(&self) -> bool {
+        sys::descendants(std::process::id() as i32).iter().all(|pid| self.helpers.contains(pid))
+    }
 }
 
 fn serve_child(
@@ -238,7 +248,7 @@ fn serve_child(
         pid,
         link: link.clone(),
         supervised,
-        sockets,
+        sockets: Arc::clone(&sockets),
         paths,
         events: std::sync::Mutex::new(events_tx.clone()),
     });
@@ -259,7 +269,8 @@ fn serve_child(
 
     watch_front(front, events_tx.clone())?;
     spawn("reaper", move || reap(pid, &events_tx))?;
-    attend(front, &events, &journal, &Debuggee { pid, helpers }, &link);
+    attend(front, &events, &journal, &Debuggee { pid, helpers }, &sockets);
+    link.close();
     let _ = std::fs::remove_file(folder.join("host.sock"));
     runtime.shutdown_timeout(Duration::from_millis(200));
     Ok(())
@@ -270,7 +281,7 @@ fn attend(
     events: &mpsc::Receiver<Event>,
     journal: &Journal,
     debuggee: &Debuggee,
-    link: &AgentLink,
+    sockets: &Sockets,
 ) {
     let mut program_ended = false;
     let mut front_left = false;
@@ -288,6 +299,10 @@ fn attend(
             }
             Event::ProgramEnded { code, signal } => {
                 program_ended = true;
+                // What the program left running may go on serving.
+                if debuggee.is_alone() {
+                    sockets.give_all_back(GIVE_BACK);
+                }
                 journal.note(SessionEvent::Ended { code, signal });
                 front.tell(&ToFront::Exited { code, signal });
             }
@@ -297,6 +312,7 @@ fn attend(
         }
     }
     if !program_ended {
+        sockets.give_all_back(GIVE_BACK);
         // The last process under the filter is gone; its status follows at once.
         let deadline = std::time::Instant::now() + Duration::from_secs(2);
         while let Ok(event) =
@@ -309,7 +325,6 @@ fn attend(
             }
         }
     }
-    link.close();
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Box<Failure>> {

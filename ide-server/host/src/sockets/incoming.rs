@@ -14,6 +14,7 @@ use protocol::agent::{Capture, Subscribe};
 use protocol::host::{IncomingMode, PortState, SessionEvent};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// bind(2): left to the kernel, but for ports that cannot be had here and addresses that only the pod has.
 pub(super) fn bind(sockets: &Arc<Sockets>, call: &Call) -> Result<Answer, sys::Errno> {
@@ -304,6 +305,20 @@ async fn connect_from_known_port(
 }
 
 impl Sockets {
+    /// Gives all ports back and waits for the agent's word, but no longer than `patience`: once the front has ended,
+    /// new connections are the pod's.
+    pub fn give_all_back(&self, patience: Duration) {
+        let ports: Vec<u16> = self.ports().iter().map(|port| port.pod_port).collect();
+        let all = async {
+            for port in ports {
+                self.give_back(port).await;
+            }
+        };
+        if self.runtime.block_on(async { tokio::time::timeout(patience, all).await }).is_err() {
+            tracing::warn!("the agent was slow to give the ports back; it does when the link closes");
+        }
+    }
+
     /// The program listens no more: new connections are the pod's again.
     async fn give_back(&self, pod_port: u16) {
         lock(&self.state)
