@@ -109,7 +109,7 @@ const TABLE: &[Entry] = &[
     works("agent.image_pull_policy"),
     works("agent.image_pull_secrets"),
     later("agent.ttl", "", &[]),
-    works("agent.ephemeral"),
+    later("agent.ephemeral", "a session with it is refused; the agent is a Job on the node", OFF),
     later("agent.communication_timeout", "", &[]),
     works("agent.startup_timeout"),
     later("agent.flush_connections", "open connections are left alone", OFF),
