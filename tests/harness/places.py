@@ -80,5 +80,6 @@ def agent() -> Path | None:
         folder = product(build=False).parents[1]
     except NotBuilt:
         return None
-    found = folder.glob(f"embedded/{os.uname().machine}-*/embedded/agent")
+    # The runner hands tests a copy of the product that lies elsewhere; what it was made with lies where it was built.
+    found = [path for place in (folder, target_folder()) for path in place.glob(f"embedded/{os.uname().machine}-*/embedded/agent")]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)

@@ -69,8 +69,8 @@ pub(crate) async fn create(
     unsafe {
         command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into));
     }
-    let mut child = command
-        .spawn()
+    let mut child = spawn(&mut command)
+        .await
         .map_err(|error| failed("the agent cannot be started", "see the cause").caused_by(&error))?;
     let ready = tokio::select! {
         ready = wait_until_ready(&mut child) => ready,
@@ -109,6 +109,19 @@ pub(crate) async fn create(
                         root or a user namespace of one's own";
             Err(failed(&message, help).fact("phase", "start").target(format!("process/{}", spec.pid)))
         }
+    }
+}
+
+/// Starts a program that may have been unpacked a moment ago: until its exec, a process that was forked meanwhile for
+/// another session still has it open for writing, and the kernel refuses to run it (ETXTBSY).
+async fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let mut tries = 0;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy && tries < 50 => tries += 1,
+            spawned => return spawned,
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
