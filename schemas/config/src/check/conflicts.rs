@@ -240,15 +240,7 @@ fn port_pairs(key: &str, pairs: Option<&[PortPair]>, report: &mut Report<'_, '_>
 
 fn http_filter(filter: &HttpFilterConfig, report: &mut Report<'_, '_>) {
     let path = "feature.network.incoming.http_filter";
-    let kinds = [
-        ("header_filter", filter.header_filter.is_some()),
-        ("header_filter_jq", filter.header_filter_jq.is_some()),
-        ("path_filter", filter.path_filter.is_some()),
-        ("method_filter", filter.method_filter.is_some()),
-        ("body_filter", filter.body_filter.is_some()),
-        ("all_of", filter.all_of.is_some()),
-        ("any_of", filter.any_of.is_some()),
-    ];
+    let kinds = filter.kinds();
     let given: Vec<&str> = kinds.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
     if let [first, second, ..] = given.as_slice() {
         report.error(

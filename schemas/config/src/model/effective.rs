@@ -161,15 +161,7 @@ impl MirrordConfig {
     #[must_use]
     pub(crate) fn filter_is_ignored(&self) -> bool {
         let Some(filter) = &self.incoming().http_filter else { return false };
-        let kinds = [
-            ("header_filter", filter.header_filter.is_some()),
-            ("header_filter_jq", filter.header_filter_jq.is_some()),
-            ("path_filter", filter.path_filter.is_some()),
-            ("method_filter", filter.method_filter.is_some()),
-            ("body_filter", filter.body_filter.is_some()),
-            ("all_of", filter.all_of.is_some()),
-            ("any_of", filter.any_of.is_some()),
-        ];
+        let kinds = filter.kinds();
         let path = "feature.network.incoming.http_filter";
         kinds.into_iter().any(|(kind, given)| given && !works(&format!("{path}.{kind}")))
     }
@@ -355,5 +347,20 @@ impl AgentConfig {
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         self.delivery.unwrap_or(Delivery::Auto)
+    }
+}
+
+impl HttpFilterConfig {
+    /// The kinds of filter there are, by key, and whether each is given.
+    pub(crate) fn kinds(&self) -> [(&'static str, bool); 7] {
+        [
+            ("header_filter", self.header_filter.is_some()),
+            ("header_filter_jq", self.header_filter_jq.is_some()),
+            ("path_filter", self.path_filter.is_some()),
+            ("method_filter", self.method_filter.is_some()),
+            ("body_filter", self.body_filter.is_some()),
+            ("all_of", self.all_of.is_some()),
+            ("any_of", self.any_of.is_some()),
+        ]
     }
 }
