@@ -105,7 +105,7 @@ pub(crate) async fn serve(
         Err(error) => return tracing::info!(%error, "a client was not let in"),
     };
     drop(handshaking);
-    let lease = agent.lease();
+    let lease = agent.lease(link.id, link.key);
     tracing::info!(link = link.id, session = link.session, owner = link.owner, "a session is here");
     let why = talk(&agent, &link, frames, writer).await;
     agent.traffic.leave(&link);
@@ -174,6 +174,7 @@ async fn listen(agent: &Arc<Agent>, link: &Arc<Link>, frames: &mut Frames<impl A
             Some(to_agent::Body::End(end)) => link.streams.end(end),
             Some(to_agent::Body::Reset(reset)) => link.streams.reset(reset),
             Some(to_agent::Body::Ping(ping)) => link.outbox.control(Body::Pong(ping)),
+            Some(to_agent::Body::Goodbye(_)) => return "the client said goodbye".to_owned(),
             Some(to_agent::Body::Hello(_)) => return "a second hello".to_owned(),
             None => {}
         }

@@ -1,6 +1,6 @@
 //! The agent: the short-lived helper that stands in a target's namespaces and speaks [`protocol::agent`].
 //!
-//! This file is the command line only. `serve` stays and serves; `admit` tells a running agent of one more key.
+//! This file is the command line only. `serve` stays and serves; `admit` tells a running agent of more keys.
 
 mod admit;
 mod files;
@@ -31,20 +31,21 @@ struct Arguments {
 enum Command {
     /// Serves sessions until none has been there for a while.
     Serve(serve::Options),
-    /// Lets one more session into a running agent.
+    /// Lets more sessions into a running agent.
     Admit {
         /// The running agent's admin socket.
         #[arg(long)]
         socket: PathBuf,
-        /// The session's public key, 64 hexadecimal digits.
-        key: PublicKey,
+        /// The sessions' public keys, 64 hexadecimal digits each; all are let in, or none.
+        #[arg(required = true)]
+        keys: Vec<PublicKey>,
     },
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Serve(options) => serve::serve(options),
-        Command::Admit { socket, key } => admit::ask(&socket, key).map_err(Into::into),
+        Command::Admit { socket, keys } => admit::ask(&socket, &keys).map_err(Into::into),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@
 //! target's network is joined; only then is there a runtime, so every thread and socket of it is in the target's
 //! network. The agent ends with its target, on a signal, or when no session has been there for a while.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -51,6 +52,9 @@ pub(crate) struct Options {
     /// Opens a socket for `agent admit` here.
     #[arg(long)]
     admin: Option<PathBuf>,
+    /// Puts a symbolic link to this program there, for who is to run `admit` and does not know where the program is.
+    #[arg(long, requires = "admin")]
+    link_program: Option<PathBuf>,
     /// Whose place the agent stands in: self, none, pid:N or container-id:ID.
     #[arg(long)]
     target: Named,
@@ -123,28 +127,53 @@ pub(crate) struct Agent {
     /// Taken while a thread is at work on files.
     pub(crate) file_work: Arc<Semaphore>,
     last_link: AtomicU64,
-    links: watch::Sender<usize>,
+    /// Whose links there are, by their numbers.
+    links: watch::Sender<BTreeMap<u64, PublicKey>>,
+    finished: watch::Sender<bool>,
     last_words: watch::Sender<Option<LastWords>>,
 }
 
 /// One link's share in keeping the agent; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Lease(Arc<Agent>);
+pub(crate) struct Lease {
+    agent: Arc<Agent>,
+    link: u64,
+}
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.links.send_modify(|links| *links -= 1);
+        self.agent.links.send_modify(|links| {
+            links.remove(&self.link);
+        });
     }
 }
 
 impl Agent {
-    pub(crate) fn lease(self: &Arc<Self>) -> Lease {
-        self.links.send_modify(|links| *links += 1);
-        Lease(Arc::clone(self))
+    pub(crate) fn lease(self: &Arc<Self>, link: u64, key: PublicKey) -> Lease {
+        self.links.send_modify(|links| {
+            links.insert(link, key);
+        });
+        Lease { agent: Arc::clone(self), link }
     }
 
     pub(crate) fn next_link(&self) -> u64 {
         self.last_link.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Ends the agent for whoever has proved `key` on a link, unless somebody else needs it; says why not.
+    pub(crate) fn finish(&self, link: u64, key: &PublicKey) -> Result<(), &'static str> {
+        // Whoever asks needs it no more, and is not to stand in the way of the next who does.
+        self.links.send_modify(|links| {
+            links.remove(&link);
+        });
+        if self.links.borrow().values().any(|other| !self.keys.are_together(key, other)) {
+            return Err("somebody else's session is on the agent");
+        }
+        if self.keys.expects_others(key) {
+            return Err("somebody else's session is on its way to the agent");
+        }
+        self.finished.send_replace(true);
+        Ok(())
     }
 
     pub(crate) fn last_words(&self) -> watch::Receiver<Option<LastWords>> {
@@ -179,6 +208,9 @@ fn start(options: Options) -> Result<(), ServeError> {
     umask(before);
     let (listener, address, admin) = bound?;
     let _removed = SocketFiles::of(&options);
+    if let Some(path) = &options.link_program {
+        link_program(path);
+    }
     target.enter()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -202,7 +234,8 @@ fn start(options: Options) -> Result<(), ServeError> {
         traffic: Traffic::new(reach, if options.hold { Fallback::Hold } else { Fallback::None })?,
         file_work: Arc::new(Semaphore::new(FILE_THREADS)),
         last_link: AtomicU64::new(0),
-        links: watch::Sender::new(0),
+        links: watch::Sender::default(),
+        finished: watch::Sender::new(false),
         last_words: watch::Sender::new(None),
     });
     let idle = Duration::from_secs(options.idle_seconds);
@@ -273,6 +306,18 @@ impl Drop for SocketFiles {
     }
 }
 
+/// Without it the agent serves as well; who would join it then has one made.
+fn link_program(path: &Path) {
+    let linked = std::env::current_exe().and_then(|program| match path.exists() {
+        // Stage 0 put the program itself there.
+        true => Ok(()),
+        false => std::os::unix::fs::symlink(program, path),
+    });
+    if let Err(error) = linked {
+        tracing::warn!(%error, path = %path.display(), "nobody can join this agent");
+    }
+}
+
 /// A container's first process is made the parent of all that lose theirs, such as what `kubectl exec` left behind.
 fn let_orphans_go() {
     if std::process::id() != 1 {
@@ -334,17 +379,24 @@ async fn run(
             let message = format!("no session was here for {} s", idle.as_secs());
             LastWords { event: None, closing: Closing { kind: "idle".into(), message } }
         }
+        () = finished(agent) => stopped(),
         _ = terminated.recv() => stopped(),
         _ = interrupted.recv() => stopped(),
     };
     tracing::info!(why = last_words.closing.message, "the agent ends");
     agent.last_words.send_replace(Some(last_words));
     let mut links = agent.links.subscribe();
-    let gone = links.wait_for(|links| *links == 0);
+    let gone = links.wait_for(BTreeMap::is_empty);
     if tokio::time::timeout(FAREWELL, gone).await.is_err() {
         tracing::warn!("a session did not take its leave");
     }
     Ok(())
+}
+
+async fn finished(agent: &Agent) {
+    let mut finished = agent.finished.subscribe();
+    // The sender lives in the agent that is borrowed here.
+    let _ = finished.wait_for(|finished| *finished).await;
 }
 
 fn stopped() -> LastWords {
@@ -364,18 +416,18 @@ async fn lonely(agent: &Arc<Agent>, idle: Duration) {
     let mut links = agent.links.subscribe();
     let mut patience = idle.max(FIRST_SESSION);
     loop {
-        let came = links.wait_for(|links| *links > 0);
+        let came = links.wait_for(|links| !links.is_empty());
         if tokio::time::timeout(patience, came).await.is_err() {
             // Connections of the target that pass through us would break.
             if tokio::time::timeout(idle.max(FIRST_SESSION), agent.traffic.drained()).await.is_err() {
                 tracing::warn!("connections that pass through the agent are cut");
             }
-            if *links.borrow_and_update() == 0 {
+            if links.borrow_and_update().is_empty() {
                 return;
             }
         }
         // The sender lives in the agent that is borrowed here.
-        let _ = links.wait_for(|links| *links == 0).await;
+        let _ = links.wait_for(BTreeMap::is_empty).await;
         patience = idle;
     }
 }

@@ -13,7 +13,8 @@ use common::{Agent, Client, Folder, key, variables};
 use protocol::agent::request::Op;
 use protocol::agent::response::Answer;
 use protocol::agent::to_client::Body;
-use protocol::agent::{Connect, Credit, Ping, Walk, connect, to_agent};
+use protocol::agent::{Connect, Credit, Finish, Ping, Walk, connect, to_agent};
+use protocol::auth::SecretKey;
 use protocol::codec::{INITIAL_CREDIT, MAX_CHUNK};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
@@ -74,6 +75,41 @@ async fn a_second_key_is_admitted_through_the_admin_socket() {
         .unwrap();
     assert!(status.success());
     Client::connect(&agent.address, &key(2), "s").await;
+}
+
+#[tokio::test]
+async fn the_last_one_out_ends_the_agent() {
+    let folder = Folder::new("finish");
+    let admin = folder.path("admin.sock");
+    let program = folder.path("agent");
+    let mut agent = started(&["--admin", &admin, "--link-program", &program]);
+    // Let in together: its sessions do not stand in the way of each other, nor of its owner.
+    let (_own, _) = Client::connect(&agent.address, &key(1), "own").await;
+    let admitted = |keys: &[SecretKey]| {
+        let keys: Vec<String> = keys.iter().map(|key| key.public().to_string()).collect();
+        let status = Command::new(&program).args(["admit", "--socket", &admin]).args(keys).status();
+        assert!(status.unwrap().success());
+    };
+    admitted(&[key(2), key(3)]);
+    let (mut owner, _) = Client::connect(&agent.address, &key(1), "owner").await;
+    let refused = owner.call(Op::Finish(Finish {})).await;
+    assert_eq!((refused.errno, refused.message.contains("on its way")), (libc::EBUSY, true));
+    let (guest, _) = Client::connect(&agent.address, &key(2), "guest").await;
+    let refused = owner.call(Op::Finish(Finish {})).await;
+    assert_eq!((refused.errno, refused.message.contains("is on the agent")), (libc::EBUSY, true));
+    drop((guest, owner, _own));
+    let (mut guest, _) = Client::connect(&agent.address, &key(3), "guest's daemon").await;
+    // The owner's links are gone once the agent has read their end.
+    let mut errno = libc::EBUSY;
+    for _ in 0..100 {
+        errno = guest.call(Op::Finish(Finish {})).await.errno;
+        if errno == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(errno, 0);
+    assert!(agent.child.wait().unwrap().success());
 }
 
 #[tokio::test]

@@ -42,6 +42,10 @@ pub(super) fn dispatch(agent: &Arc<Agent>, link: &Arc<Link>, request: Request, t
             let message = "this agent does not know the request".to_owned();
             answer(&link, id, Err(Failure { errno: Errno::ENOSYS, message }));
         }
+        Some(Op::Finish(_)) => {
+            let busy = |why: &str| Failure { errno: Errno::EBUSY, message: why.to_owned() };
+            answer(&link, id, agent.finish(link.id, &link.key).map(|()| None).map_err(busy));
+        }
         Some(Op::Connect(connect)) => start_connect(agent, link, id, connect, unanswered, tasks),
         Some(Op::Close(close)) => {
             answer(&link, id, link.kept.close(close.handle).map(|()| None).map_err(Into::into))

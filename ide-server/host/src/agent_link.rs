@@ -7,6 +7,7 @@
 mod cluster;
 mod connection;
 mod error;
+mod finish;
 mod handshake;
 mod outgoing;
 mod port_forward;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use cluster::{ClusterAccess, client as cluster_client};
 pub use error::{LinkError, SubscribeError};
+pub use finish::{Finished, finish};
 pub use pump::{LocalSocket, Pumped, pump};
 pub use stream::{Chunk, PodReader, PodStream, PodWriter};
 pub use supervise::Supervised;
@@ -406,6 +408,18 @@ impl AgentLink {
     /// Runs a future of this link to its end; for threads outside the runtime.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.shared.runtime.block_on(future)
+    }
+
+    /// Takes leave of the agent and ends the link, for all its clones; for threads outside the runtime.
+    pub fn leave(&self) {
+        let connection = match &*self.shared.slot.borrow() {
+            Slot::Up(connection) => Some(connection.clone()),
+            Slot::Down(_) | Slot::Gone(_) => None,
+        };
+        if let Some(connection) = connection {
+            self.block_on(connection.say_goodbye());
+        }
+        self.close();
     }
 
     /// Ends the link now, for all its clones.

@@ -270,7 +270,7 @@ fn serve_child(
     watch_front(front, events_tx.clone())?;
     spawn("reaper", move || reap(pid, &events_tx))?;
     attend(front, &events, &journal, &Debuggee { pid, helpers }, &sockets);
-    link.close();
+    link.leave();
     let _ = std::fs::remove_file(folder.join("host.sock"));
     runtime.shutdown_timeout(Duration::from_millis(200));
     Ok(())

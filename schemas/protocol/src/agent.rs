@@ -22,7 +22,7 @@ pub const MAX_READ: u32 = 256 << 10;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToAgent {
     /// What it carries; a body of a later version reads as `None` and is skipped.
-    #[prost(oneof = "to_agent::Body", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "to_agent::Body", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub body: Option<to_agent::Body>,
 }
 
@@ -52,6 +52,9 @@ pub mod to_agent {
         /// Are you there?
         #[prost(message, tag = "7")]
         Ping(super::Ping),
+        /// Last frame: the client leaves for good.
+        #[prost(message, tag = "8")]
+        Goodbye(super::Goodbye),
     }
 }
 
@@ -201,7 +204,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// The question.
-    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub op: Option<request::Op>,
 }
 
@@ -234,6 +237,9 @@ pub mod request {
         /// File system figures of a path.
         #[prost(message, tag = "9")]
         Statfs(super::Statfs),
+        /// End, unless somebody else needs the agent.
+        #[prost(message, tag = "10")]
+        Finish(super::Finish),
     }
 }
 
@@ -279,6 +285,16 @@ pub mod response {
         Figures(super::Figures),
     }
 }
+
+/// The client leaves, and the agent closes the connection. Some ways through a cluster tell of a closed connection
+/// late; whoever asks next whether the agent is still needed is not to wait for that.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Goodbye {}
+
+/// Ends the agent. Fails with EBUSY while a session is on it whose key was not let in together with the asker's, or is on
+/// its way to it: the last one out ends it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Finish {}
 
 /// Looks up an absolute path inside the target's root, following links as the target's kernel would.
 ///

@@ -11,12 +11,12 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use nix::errno::Errno;
 use protocol::agent::{
-    Connect, Connected, Incoming, Ping, Request, Reset, Response, ToClient, connect, request, response,
-    to_agent, to_client,
+    Connect, Connected, Goodbye, Incoming, Ping, Request, Reset, Response, ToClient, connect, request,
+    response, to_agent, to_client,
 };
 use protocol::codec;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
@@ -31,6 +31,8 @@ const CONNECT_SLACK: Duration = Duration::from_secs(2);
 const KERNEL_CONNECT: Duration = Duration::from_secs(135);
 /// How long a stream may stay half-closed after its owner has let go of it, as tcp_fin_timeout.
 const ORPHAN: Duration = Duration::from_secs(60);
+/// How long the agent may take to hear a goodbye.
+const FAREWELL: Duration = Duration::from_millis(300);
 /// Read from the transport at once. Payload is handed on in slices of this buffer, not copied.
 const READ_BUFFER: usize = 128 << 10;
 /// Payload below this is copied out: a few bytes that nobody reads must not hold a whole buffer.
@@ -80,6 +82,7 @@ pub(super) struct Connection {
     started: Instant,
     received_at: AtomicU64,
     written_at: AtomicU64,
+    left: AtomicBool,
     lost: CancellationToken,
 }
 
@@ -125,6 +128,7 @@ impl Connection {
             started: Instant::now(),
             received_at: AtomicU64::new(0),
             written_at: AtomicU64::new(0),
+            left: AtomicBool::new(false),
             lost: CancellationToken::new(),
         });
         tokio::spawn(connection.clone().read(shaken.reader, shaken.buffer, outlets));
@@ -317,6 +321,20 @@ impl Connection {
     #[cfg(test)]
     pub(super) fn open_streams(&self) -> usize {
         lock(&self.streams).open.len()
+    }
+
+    /// Whether it was left for good: it is not to be made again.
+    pub(super) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Tells the agent that nobody comes back, and waits a little until it has heard.
+    pub(super) async fn say_goodbye(&self) {
+        self.left.store(true, Ordering::Relaxed);
+        if self.outgoing.control(to_agent::Body::Goodbye(Goodbye {})).is_ok() {
+            // An agent that does not answer finds out by itself.
+            let _ = tokio::time::timeout(FAREWELL, self.until_lost()).await;
+        }
     }
 
     /// Ends the connection: every waiting request fails, every stream is reset.

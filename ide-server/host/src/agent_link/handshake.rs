@@ -19,6 +19,11 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    /// Nobody's session, but the holder of a key.
+    pub(super) fn new(name: &str, key: SecretKey) -> Self {
+        Self { session: name.to_owned(), key, user: String::new(), host: String::new() }
+    }
+
     pub(super) fn of(ticket: &Ticket) -> Self {
         let Ticket { session, key, user, host, .. } = ticket;
         Self { session: session.clone(), key: key.clone(), user: user.clone(), host: host.clone() }

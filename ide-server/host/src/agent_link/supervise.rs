@@ -78,7 +78,11 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = closed.cancelled() => return connection.lose("the session ends"),
-                () = connection.until_lost() => {}
+                () = connection.until_lost() => {
+                    if connection.is_left() {
+                        return;
+                    }
+                }
                 // The sender lives in `shared`, so a change is the only way out of this wait.
                 _ = moves.wait_for(|endpoint| *endpoint != self.endpoint) => {
                     connection.lose("the agent moved");
