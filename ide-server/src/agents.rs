@@ -12,7 +12,7 @@ mod work;
 
 pub use record::{AgentRecord, Place};
 
-use crate::cluster::{self, agent::JobSpec};
+use crate::cluster::{self, spec::ClusterSpec};
 use crate::session::start::Steps;
 use protocol::auth::{PublicKey, SecretKey};
 use protocol::host::Endpoint;
@@ -28,8 +28,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub enum AgentSpec {
     /// A process of this machine.
     Local(local::LocalSpec),
-    /// A Job beside the target's pod.
-    Job(Box<JobSpec>),
+    /// A Job beside the target's pod, or a container in it.
+    Cluster(Box<ClusterSpec>),
 }
 
 impl AgentSpec {
@@ -37,13 +37,13 @@ impl AgentSpec {
     pub fn key(&self) -> String {
         match self {
             Self::Local(spec) => spec.key(),
-            Self::Job(spec) => spec.key(),
+            Self::Cluster(spec) => spec.key(),
         }
     }
 
     /// The spec as it was written, with the way into the cluster that the agent's endpoint holds.
     pub(crate) fn reached_by(mut self, endpoint: &Endpoint) -> Self {
-        if let Self::Job(spec) = &mut self {
+        if let Self::Cluster(spec) = &mut self {
             spec.access = cluster::agent::way_of(endpoint).unwrap_or_default();
         }
         self
@@ -53,7 +53,7 @@ impl AgentSpec {
     pub fn target(&self) -> String {
         match self {
             Self::Local(spec) => format!("process/{}", spec.pid),
-            Self::Job(spec) => spec.target_text(),
+            Self::Cluster(spec) => spec.target_text(),
         }
     }
 }
@@ -95,7 +95,9 @@ pub(crate) struct Order {
     pub(crate) session: String,
     /// Whether it takes the place of one that was lost, perhaps with its pod.
     pub(crate) again: bool,
-    /// The keys that it lets in from its start.
+    /// The daemon's own key.
+    pub(crate) own: SecretKey,
+    /// The keys that it lets in from its start, that one's among them.
     pub(crate) keys: Vec<PublicKey>,
     /// How long it waits for sessions before it ends by itself.
     pub(crate) idle: Duration,

@@ -1,18 +1,23 @@
 //! Kubernetes: the only place of the daemon that talks to it.
 //!
 //! [`access`] is the way in and turns the API's refusals into errors with facts; [`resolve`] finds pod and container,
-//! [`declared`] reads what its spec says, [`listing`] lists targets, [`agent`] makes the agent's Job from [`job`], and
-//! [`delivery`] brings the agent there where no registry holds an image of it.
+//! [`declared`] reads what its spec says, [`listing`] lists targets, [`agent`] makes the agent from a [`spec`]: by [`join`]ing
+//! one that is there, as a Job of [`job`] or as an [`ephemeral`] container. [`delivery`] brings it there where no registry
+//! holds an image of it.
 
 pub mod access;
 pub mod agent;
 mod declared;
 mod delivery;
+mod ephemeral;
 mod job;
+mod join;
 mod listing;
 mod renew;
 mod resolve;
+pub mod spec;
 
+pub(crate) use join::admit_more;
 pub use listing::list;
 pub(crate) use renew::{renew, until_target_leaves};
 
@@ -21,24 +26,22 @@ use crate::config::Resolved;
 use crate::session::start::Steps;
 use crate::target::Chosen;
 use access::Access;
-use agent::{DeliveredTo, JobSpec, TargetPod};
 use config_schema::Target;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::Api;
 use protocol::host::TargetSummary;
 use protocol::ide::{ErrorData, ErrorKind};
+use spec::{ClusterSpec, DeliveredTo, TargetPod};
 
 /// Chooses the pod and container for a target.
 pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Result<Chosen, ErrorData> {
     let agent = resolved.config.agent();
-    if agent.ephemeral() {
-        return Err(ErrorData::new(
-            ErrorKind::Unsupported,
-            "the agent as an ephemeral container is not supported yet",
-            "leave agent.ephemeral out: the agent then is a Job beside the target",
+    let is_delivered = agent.image_reference().is_none();
+    if agent.ephemeral() && is_delivered {
+        return Err(no_image(
+            "an ephemeral container of the target's pod cannot have the agent delivered: it has no volume of its own",
         ));
     }
-    let is_delivered = agent.image_reference().is_none();
     if is_delivered && *target == Target::Targetless {
         return Err(no_image(
             "without a target there is no image on a node that the agent could be delivered to",
@@ -65,7 +68,7 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
         context: access.context.clone(),
         ..TargetSummary::default()
     };
-    let (mut declared, mut notices, mut delivered) = (None, Vec::new(), None);
+    let (mut declared, mut notices, mut delivered, mut inside) = (None, Vec::new(), None, None);
     if let Some(found) = found? {
         summary.instance = format!("pod {}", found.name);
         summary.container = Some(found.container.clone());
@@ -76,6 +79,10 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
         fits?;
         declared = Some(read?);
         notices = found.notices.clone();
+        if agent.ephemeral() {
+            notices.push(ephemeral::warning(&found.name));
+            inside = Some(found.inside());
+        }
         delivered = found.spec.image.clone().filter(|_| is_delivered).map(|image| DeliveredTo {
             image: delivery::image_on_node(&image, &found.image_id),
             // Secrets of another namespace cannot be named; the node has the image anyhow.
@@ -92,17 +99,19 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
         "no pod".clone_into(&mut summary.instance);
     }
     let incoming = resolved.config.incoming_mode() != config_schema::IncomingMode::Off;
-    let spec = JobSpec {
+    let spec = ClusterSpec {
         access: access.way.clone(),
-        namespace: agent.namespace.clone().unwrap_or(namespace),
+        // An ephemeral container is where its pod is.
+        namespace: agent.namespace.clone().filter(|_| inside.is_none()).unwrap_or(namespace),
         server: access.server.clone(),
         target: chosen_pod,
         path: summary.path.clone(),
         agent: agent.clone(),
         delivered,
+        inside,
         incoming,
     };
-    Ok(Chosen { summary, agent: AgentSpec::Job(Box::new(spec)), declared, identity: identity?, notices })
+    Ok(Chosen { summary, agent: AgentSpec::Cluster(Box::new(spec)), declared, identity: identity?, notices })
 }
 
 fn no_image(message: &str) -> ErrorData {

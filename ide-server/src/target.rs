@@ -14,7 +14,21 @@ use protocol::host::TargetSummary;
 use protocol::ide::{ErrorData, ErrorKind, TargetItem, TargetQuery, Targets};
 
 /// The kinds of targets that this build resolves.
-pub const KINDS: &[&str] = &["targetless", "pod", "deployment", "statefulset", "service", "label", "process"];
+pub const KINDS: &[&str] = &[
+    "targetless",
+    "pod",
+    "deployment",
+    "statefulset",
+    "daemonset",
+    "replicaset",
+    "job",
+    "cronjob",
+    "rollout",
+    "service",
+    "label",
+    "process",
+    "container",
+];
 
 /// What was chosen, and what its spec declares.
 #[derive(Clone, Debug)]

@@ -56,14 +56,15 @@ impl Daemon {
         let idle = wanted.idle.unwrap_or(if self.has_editor() { IDLE_WITH_EDITOR } else { IDLE });
         let (spec, steps, session) = (wanted.spec.clone(), wanted.steps.clone(), wanted.session.clone());
         let prepared = state::fresh_name().and_then(|name| Ok((name, fresh_keys()?)));
-        let (name, spare) = match prepared {
+        let (name, (own, spare)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return answer(wanted.reply, Err(error)),
         };
-        let keys = spare.iter().map(SecretKey::public).collect();
+        let keys = [&own].into_iter().chain(&spare).map(SecretKey::public).collect();
         let cancel = CancellationToken::new();
+        let idle_itself = own_idle(idle);
         let order =
-            Order { agent: name.clone(), session, again: false, keys, idle: own_idle(idle), steps, cancel };
+            Order { agent: name.clone(), session, again: false, own, keys, idle: idle_itself, steps, cancel };
         let phase =
             Phase::Starting { cancel: order.cancel.clone(), waiting: Vec::new(), spare, moving: Vec::new() };
         self.make_agent(name.clone(), spec, idle, phase, order);
@@ -88,7 +89,7 @@ impl Daemon {
         tokio::spawn(async move {
             let result = match &spec {
                 AgentSpec::Local(spec) => local::create(&state, spec, &order).await.map_err(Into::into),
-                AgentSpec::Job(spec) if order.again => {
+                AgentSpec::Cluster(spec) if order.again => {
                     let renewed = tokio::select! {
                         renewed = cluster::renew(spec) => renewed,
                         () = order.cancel.cancelled() => Err(handlers::not_wanted()),
@@ -98,7 +99,7 @@ impl Daemon {
                         Err(error) => Err(error.into()),
                     }
                 }
-                AgentSpec::Job(spec) => cluster::agent::create(&state, spec, &order).await,
+                AgentSpec::Cluster(spec) => cluster::agent::create(&state, spec, &order).await,
             };
             send(&events, Event::AgentMade { agent: name, result });
         });
@@ -124,11 +125,15 @@ impl Daemon {
             return;
         };
         record.spare = spare;
+        record.ready = true;
         agent.key.clone_from(&record.key);
         agent.target.clone_from(&record.target);
         agent.spec.clone_from(&record.spec);
         write(&self.state, &record);
-        let mut warmth = Warmth::Cold;
+        let mut warmth = match record.place {
+            Place::Job { joined: true, .. } => Warmth::Warm,
+            _ => Warmth::Cold,
+        };
         for wanted in waiting {
             if wanted.reply.is_closed() {
                 agent.sessions.remove(&wanted.session);
@@ -311,17 +316,18 @@ impl Daemon {
             self.sessions.get(session)?.record.public_key.parse().ok()
         };
         let mut keys: Vec<PublicKey> = sessions.iter().filter_map(public_key).collect();
-        let (name, spare) = match state::fresh_name().and_then(|name| Ok((name, fresh_keys()?))) {
+        let (name, (own, spare)) = match state::fresh_name().and_then(|name| Ok((name, fresh_keys()?))) {
             Ok(prepared) => prepared,
             Err(error) => return tracing::error!(%error, "a lost agent cannot be made again"),
         };
-        keys.extend(spare.iter().map(SecretKey::public));
+        keys.extend([&own].into_iter().chain(&spare).map(SecretKey::public));
         let cancel = CancellationToken::new();
         let moving: Vec<String> = sessions.iter().cloned().collect();
         let order = Order {
             agent: name.clone(),
             session: moving.join("-"),
             again: true,
+            own,
             keys,
             idle: own_idle(idle),
             steps: Steps::to_nobody(),
@@ -366,9 +372,7 @@ impl Daemon {
             for _ in 0..LOOKS {
                 let is_gone = match &record.place {
                     Place::Process { pid, start_time, .. } => !process::lives(*pid, *start_time),
-                    Place::Job { namespace, pod, .. } => {
-                        cluster::agent::is_gone(&record.endpoint, namespace, pod).await
-                    }
+                    Place::Job { .. } | Place::Container { .. } => cluster::agent::is_gone(&record).await,
                 };
                 if is_gone {
                     send(&events, Event::AgentGone { agent: name });
@@ -391,7 +395,7 @@ impl Daemon {
             let name = record.agent.clone();
             tracing::info!(agent = name, place = record.place_text(), "taking over an agent");
             // The earlier daemon ended while it was made: nobody holds a key to it.
-            let is_whole = !matches!(&record.place, Place::Job { pod, .. } if pod.is_empty());
+            let is_whole = record.ready;
             let watched = Some(watch(&self.events, name.clone(), &record));
             let agent = Agent {
                 watched,
@@ -420,7 +424,9 @@ impl Agent {
             Phase::Starting { waiting, spare, cancel, .. } => {
                 waiting.len() < spare.len() && !cancel.is_cancelled()
             }
-            Phase::Ready(record) => !record.spare.is_empty() || matches!(record.place, Place::Process { .. }),
+            Phase::Ready(record) => {
+                !record.spare.is_empty() || !matches!(record.place, Place::Container { .. })
+            }
             Phase::Leaving(_) => false,
         }
     }

@@ -86,6 +86,8 @@ pub(crate) async fn create(
             Ok(AgentRecord {
                 agent: agent.clone(),
                 key: spec.key(),
+                own: Some(order.own.clone()),
+                ready: false,
                 spare: Vec::new(),
                 spec: Some(AgentSpec::Local(spec.clone())),
                 target: format!("process/{}", spec.pid),

@@ -23,6 +23,12 @@ pub struct AgentRecord {
     pub idle_seconds: u64,
     /// What it is, to be removed.
     pub place: Place,
+    /// The daemon's own key, which no session is given: it ends the agent.
+    #[serde(default)]
+    pub own: Option<SecretKey>,
+    /// Whether it was made to its end.
+    #[serde(default)]
+    pub ready: bool,
     /// Keys that it knows from its start and that no session has yet: the next sessions join without asking it.
     #[serde(default)]
     pub spare: Vec<SecretKey>,
@@ -57,6 +63,18 @@ pub enum Place {
         /// Whether a ConfigMap of the same name brought the agent.
         #[serde(default)]
         delivered: bool,
+        /// Whether somebody else made it, and let us in.
+        #[serde(default)]
+        joined: bool,
+    },
+    /// An ephemeral container of the target's pod.
+    Container {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod.
+        pod: String,
+        /// The container's name.
+        name: String,
     },
 }
 
@@ -66,6 +84,7 @@ impl AgentRecord {
         match &self.place {
             Place::Process { pid, .. } => format!("pid {pid}"),
             Place::Job { namespace, name, .. } => format!("job {namespace}/{name}"),
+            Place::Container { namespace, pod, name } => format!("container {name} of pod {namespace}/{pod}"),
         }
     }
 

@@ -21,12 +21,13 @@ pub(super) enum Warmth {
     Warm,
 }
 
-pub(super) fn fresh_keys() -> Result<Vec<SecretKey>, ErrorData> {
+/// The daemon's own key, and those for sessions.
+pub(super) fn fresh_keys() -> Result<(SecretKey, Vec<SecretKey>), ErrorData> {
     let mut keys = Vec::with_capacity(SPARE_KEYS);
     for _ in 0..SPARE_KEYS {
         keys.push(fresh_key()?);
     }
-    Ok(keys)
+    Ok((fresh_key()?, keys))
 }
 
 fn fresh_key() -> Result<SecretKey, ErrorData> {
@@ -63,12 +64,13 @@ pub(super) fn give(
         let given = Given { agent: name.to_owned(), endpoint: record.endpoint.clone(), key, warm };
         return answer(wanted.reply, Ok(given));
     }
-    let (events, agent, place) = (events.clone(), name.to_owned(), record.place.clone());
+    let (events, agent, record) = (events.clone(), name.to_owned(), record.clone());
     tokio::spawn(async move {
-        let result = match (fresh_key(), place) {
+        let result = match (fresh_key(), &record.place) {
             (Err(error), _) => Err(error),
-            (Ok(key), Place::Process { admin, .. }) => local::admit(&admin, key.public()).await.map(|()| key),
-            (Ok(_), Place::Job { .. }) => {
+            (Ok(key), Place::Process { admin, .. }) => local::admit(admin, key.public()).await.map(|()| key),
+            (Ok(key), Place::Job { .. }) => cluster::admit_more(&record, key.public()).await.map(|()| key),
+            (Ok(_), Place::Container { .. }) => {
                 let help = "start it again: another agent is made for it";
                 Err(ErrorData::new(ErrorKind::TargetBusy, "the agent has no key left for a session", help))
             }
@@ -90,12 +92,12 @@ pub(super) fn watch(events: &EventSender, agent: String, record: &AgentRecord) -
                         process::wait_for_end(*pid).await;
                     }
                 }
-                (Place::Job { .. }, Some(AgentSpec::Job(spec))) => {
+                (Place::Job { .. } | Place::Container { .. }, Some(AgentSpec::Cluster(spec))) => {
                     let mut spec = spec.clone();
                     spec.access = cluster::agent::way_of(&record.endpoint).unwrap_or_default();
                     cluster::until_target_leaves(&spec).await;
                 }
-                (Place::Job { .. }, _) => std::future::pending().await,
+                _ => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -112,7 +114,7 @@ pub(super) async fn remove(state: &StateFolder, record: &AgentRecord) -> Result<
             local::remove(state, &record.agent, *pid, *start_time).await;
             Ok(())
         }
-        Place::Job { .. } => {
+        Place::Job { .. } | Place::Container { .. } => {
             cluster::agent::remove(record).await?;
             state::remove(&state.agent(&record.agent, "json")).map_err(|error| {
                 ErrorData::new(

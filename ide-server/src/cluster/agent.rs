@@ -1,14 +1,15 @@
-//! An agent as a Job on the target's node: made, watched until it listens, removed.
+//! An agent in a cluster: joined or made, watched until it listens, removed.
 
 mod watch;
 
 use super::access::{self, explain, forbidden, timely};
 use super::delivery::{self, Delivering};
 use super::job::{self, CONTROL_PORT};
+use super::spec::{ClusterSpec, Inside};
+use super::{ephemeral, join};
 use crate::agents::{AgentRecord, AgentSpec, NotMade, Order, Place};
 use crate::embedded::{self, Delivery};
 use crate::state::{self, StateFolder};
-use config_schema::AgentConfig;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -17,120 +18,20 @@ use kube::{Client, Resource};
 use protocol::host::Endpoint;
 use protocol::ide::{ErrorData, ErrorKind};
 use serde::de::DeserializeOwned;
-use session_host::agent_link::ClusterAccess;
+use session_host::agent_link::{ClusterAccess, Finished, LinkError, finish};
 use std::fmt::Debug;
 use std::time::Duration;
 
+/// How long an agent may take to say whether it ends.
+const ASKING: Duration = Duration::from_secs(3);
 /// How long the answer to a failed start may wait for the removal of what was made.
 const REMOVAL: Duration = Duration::from_secs(2);
 
-/// What the agent's Job is to be.
-#[derive(Clone, serde::Serialize, serde::Deserialize)]
-pub struct JobSpec {
-    /// The way into the cluster; not written here, the endpoint has it.
-    #[serde(skip)]
-    pub access: ClusterAccess,
-    /// The API server.
-    pub server: String,
-    /// The agent's namespace.
-    pub namespace: String,
-    /// The pod that it looks at; none for a targetless session.
-    pub target: Option<TargetPod>,
-    /// The target as the config names it.
-    pub path: String,
-    /// The agent's settings.
-    #[serde(deserialize_with = "read_settings")]
-    pub agent: AgentConfig,
-    /// Where it is delivered to; `None` where an image holds it.
-    pub delivered: Option<DeliveredTo>,
-    /// Whether ports are to be taken over.
-    pub incoming: bool,
-}
-
-/// An image of the target's, on the node already, in which the agent is to run.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct DeliveredTo {
-    /// The image.
-    pub image: String,
-    /// Names of the secrets that it is pulled with.
-    pub pull_secrets: Vec<String>,
-}
-
-/// The pod that an agent looks at.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct TargetPod {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub pod: String,
-    /// Its uid.
-    pub uid: String,
-    /// Its node.
-    pub node: String,
-    /// The container's id at the runtime.
-    pub container_id: String,
-}
-
-/// Settings are read as a config's are, by the one reader that there is.
-fn read_settings<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<AgentConfig, D::Error> {
-    let settings = <serde_json::Value as serde::Deserialize>::deserialize(deserializer)?;
-    let text = serde_json::json!({ "agent": settings }).to_string();
-    let config = config_schema::parse(&text, config_schema::Format::Json).config;
-    let config =
-        config.ok_or_else(|| serde::de::Error::custom("the agent's settings cannot be read back"))?;
-    Ok(config.agent.unwrap_or_default())
-}
-
-impl std::fmt::Debug for JobSpec {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Without the client's environment: it may hold credentials.
-        f.debug_struct("JobSpec").field("namespace", &self.namespace).field("target", &self.target).finish()
-    }
-}
-
-impl JobSpec {
-    /// Equal for sessions that can share an agent.
-    pub fn key(&self) -> String {
-        let target = match &self.target {
-            Some(target) => format!("{}/{}", target.uid, target.container_id),
-            None => "targetless".to_owned(),
-        };
-        let settings = serde_json::to_string(&self.agent).unwrap_or_default();
-        let user = self.access.context.as_deref().unwrap_or_default();
-        let delivered = self.delivered.is_some();
-        format!(
-            "job:{}:{user}:{}:{target}:{}:{delivered}:{settings}",
-            self.server, self.namespace, self.incoming
-        )
-    }
-
-    /// The target, for people.
-    pub fn target_text(&self) -> String {
-        match &self.target {
-            Some(target) => format!("{} (pod {}/{})", self.path, target.namespace, target.pod),
-            None => self.path.clone(),
-        }
-    }
-
-    fn endpoint(&self, pod: &str) -> Endpoint {
-        let way = &self.access;
-        Endpoint::PortForward {
-            kubeconfig: way.kubeconfig.clone(),
-            context: way.context.clone(),
-            accept_invalid_certificates: way.accept_invalid_certificates,
-            env: way.env.clone(),
-            namespace: self.namespace.clone(),
-            pod: pod.to_owned(),
-            port: CONTROL_PORT,
-        }
-    }
-}
-
-/// Creates the Job and waits until the agent listens. Before it is created its record is written, so that whoever
+/// Joins an agent or makes one, and waits until it listens. Before one is made its record is written, so that whoever
 /// comes after a killed daemon can remove it.
 pub(crate) async fn create(
     state: &StateFolder,
-    spec: &JobSpec,
+    spec: &ClusterSpec,
     order: &Order,
 ) -> Result<AgentRecord, NotMade> {
     let client = access::client(&spec.access).await?;
@@ -138,30 +39,44 @@ pub(crate) async fn create(
         Some(_) => embedded::delivery()?,
         None => None,
     };
-    let wanted = job::build(spec, order, delivery.as_ref()).map_err(|error| {
-        ErrorData::new(
-            ErrorKind::ConfigInvalid,
-            "the agent's Job cannot be written from these settings",
-            "check the settings under `agent`",
-        )
-        .caused_by(&error)
-    })?;
+    if spec.inside.is_none()
+        && let Some(joined) = join::join(spec, order, &client).await
+    {
+        return Ok(joined);
+    }
     let name = job::name(&order.agent);
-    let record = |uid: &str, pod: &str| AgentRecord {
-        agent: order.agent.clone(),
-        key: spec.key(),
-        target: spec.target_text(),
-        endpoint: spec.endpoint(pod),
-        idle_seconds: order.idle.as_secs(),
-        place: Place::Job {
-            namespace: spec.namespace.clone(),
-            name: name.clone(),
-            uid: uid.to_owned(),
-            pod: pod.to_owned(),
-            delivered: delivery.is_some(),
-        },
-        spare: Vec::new(),
-        spec: Some(AgentSpec::Job(Box::new(spec.clone()))),
+    let port = match &spec.inside {
+        Some(_) => ephemeral::fresh_port()?,
+        None => CONTROL_PORT,
+    };
+    let record = |uid: &str, pod: &str| {
+        let pod = spec.inside.as_ref().and(spec.target.as_ref()).map_or(pod, |target| &target.pod);
+        AgentRecord {
+            agent: order.agent.clone(),
+            key: spec.key(),
+            target: spec.target_text(),
+            endpoint: spec.endpoint(pod, port),
+            idle_seconds: order.idle.as_secs(),
+            place: match &spec.inside {
+                Some(_) => Place::Container {
+                    namespace: spec.namespace.clone(),
+                    pod: pod.to_owned(),
+                    name: name.clone(),
+                },
+                None => Place::Job {
+                    namespace: spec.namespace.clone(),
+                    name: name.clone(),
+                    uid: uid.to_owned(),
+                    pod: pod.to_owned(),
+                    delivered: delivery.is_some(),
+                    joined: false,
+                },
+            },
+            own: Some(order.own.clone()),
+            ready: false,
+            spare: Vec::new(),
+            spec: Some(AgentSpec::Cluster(Box::new(spec.clone()))),
+        }
     };
     record("", "").write(state).map_err(|error| {
         ErrorData::new(
@@ -171,8 +86,10 @@ pub(crate) async fn create(
         )
         .caused_by(&error)
     })?;
-    order.steps.report(format!("creating job {name} in namespace {}", spec.namespace));
-    let outcome = make(spec, order, &client, &wanted, delivery.as_ref()).await;
+    let outcome = match &spec.inside {
+        Some(inside) => make_inside(spec, inside, order, &client, port).await,
+        None => make_job(spec, order, &client, delivery.as_ref()).await,
+    };
     match outcome {
         Ok((uid, pod)) => Ok(record(&uid, &pod)),
         Err((error, uid)) => {
@@ -189,51 +106,93 @@ pub(crate) async fn create(
     }
 }
 
-/// Makes the objects and waits for the agent; gives the Job's uid and the pod, or the uid as far as it is known.
-async fn make(
-    spec: &JobSpec,
+/// Adds the container to the target's pod and waits for the agent.
+async fn make_inside(
+    spec: &ClusterSpec,
+    inside: &Inside,
     order: &Order,
     client: &Client,
-    wanted: &Job,
+    port: u16,
+) -> Result<(String, String), (ErrorData, String)> {
+    let name = job::name(&order.agent);
+    let pod = spec.target.as_ref().map(|target| target.pod.clone()).unwrap_or_default();
+    order
+        .steps
+        .report(format!("adding ephemeral container {name} to pod {pod}, where its ended entry stays"));
+    ephemeral::add(spec, inside, order, client, port).await.map_err(|error| (error, String::new()))?;
+    let place = watch::Place::Container { pod: &pod, name: &name };
+    let waiting = watch::until_it_listens(client, spec, place, port, order, None);
+    wanted_in_time(spec, order, &format!("container {name} of pod {pod}"), waiting)
+        .await
+        .map(|pod| (String::new(), pod))
+        .map_err(|error| (error, String::new()))
+}
+
+/// What comes of waiting, unless it takes too long or nobody waits any more.
+async fn wanted_in_time<T>(
+    spec: &ClusterSpec,
+    order: &Order,
+    what: &str,
+    waiting: impl Future<Output = Result<T, ErrorData>>,
+) -> Result<T, ErrorData> {
+    tokio::select! {
+        outcome = waiting => outcome,
+        () = tokio::time::sleep(spec.agent.startup_timeout()) => Err(too_slow(spec, what)),
+        () = order.cancel.cancelled() => Err(crate::handlers::not_wanted()),
+    }
+}
+
+/// Makes the objects and waits for the agent; gives the Job's uid and the pod, or the uid as far as it is known.
+async fn make_job(
+    spec: &ClusterSpec,
+    order: &Order,
+    client: &Client,
     delivery: Option<&Delivery>,
 ) -> Result<(String, String), (ErrorData, String)> {
     let unmade = |error: ErrorData| (error, String::new());
+    let wanted = job::build(spec, order, delivery).map_err(|error| {
+        unmade(
+            ErrorData::new(
+                ErrorKind::ConfigInvalid,
+                "the agent's Job cannot be written from these settings",
+                "check the settings under `agent`",
+            )
+            .caused_by(&error),
+        )
+    })?;
+    let name = job::name(&order.agent);
+    order.steps.report(format!("creating job {name} in namespace {}", spec.namespace));
     let map = match delivery {
         Some(delivery) => delivery::create(spec, order, client, delivery).await.map_err(unmade)?,
         None => String::new(),
     };
     let jobs: Api<Job> = Api::namespaced(client.clone(), &spec.namespace);
     let params = PostParams::default();
-    let made = timely(&spec.access, jobs.create(&params, wanted)).await;
+    let made = timely(&spec.access, jobs.create(&params, &wanted)).await;
     let made = made.map_err(|error| unmade(create_error(&error, spec)))?;
     let uid = made.metadata.uid.unwrap_or_default();
-    let name = job::name(&order.agent);
     let waiting = async {
         let delivering =
             delivery.map(|delivery| Delivering { spec, order, client, delivery, map: &map, job: &uid });
-        let (pod, ()) =
-            tokio::try_join!(watch::until_it_listens(client, spec, &uid, order, delivering), async {
+        let place = watch::Place::Job { uid: &uid };
+        let (pod, ()) = tokio::try_join!(
+            watch::until_it_listens(client, spec, place, CONTROL_PORT, order, delivering),
+            async {
                 match delivering {
                     Some(delivering) => delivering.adopt().await,
                     None => Ok(()),
                 }
-            })?;
+            }
+        )?;
         Ok(pod)
     };
-    let outcome = tokio::select! {
-        outcome = waiting => outcome,
-        () = tokio::time::sleep(spec.agent.startup_timeout()) => Err(too_slow(spec, &name)),
-        () = order.cancel.cancelled() => {
-            Err(crate::handlers::not_wanted())
-        }
-    };
-    match outcome {
+    match wanted_in_time(spec, order, &format!("job {name}"), waiting).await {
         Ok(pod) => Ok((uid, pod)),
         Err(error) => Err((error, uid)),
     }
 }
 
-fn create_error(error: &kube::Error, spec: &JobSpec) -> ErrorData {
+fn create_error(error: &kube::Error, spec: &ClusterSpec) -> ErrorData {
     let namespace = &spec.namespace;
     match error {
         kube::Error::Api(status) if status.code == 403 => {
@@ -253,28 +212,56 @@ fn create_error(error: &kube::Error, spec: &JobSpec) -> ErrorData {
     }
 }
 
-fn too_slow(spec: &JobSpec, name: &str) -> ErrorData {
+fn too_slow(spec: &ClusterSpec, what: &str) -> ErrorData {
     let seconds = spec.agent.startup_timeout().as_secs();
     let namespace = &spec.namespace;
     ErrorData::new(
         ErrorKind::AgentFailed,
-        format!("the agent's job {name} in namespace {namespace} was not ready within {seconds} s"),
+        format!("the agent's {what} in namespace {namespace} was not ready within {seconds} s"),
         "see the events of the namespace, or set agent.startup_timeout higher",
     )
     .fact("phase", "ready")
     .retryable()
 }
 
-/// Removes an agent's Job with its pod and what brought the agent; what is gone is fine.
+/// Asks the agent to end, where it can be asked; `None` where it was never made to its end or no key of ours is known.
+pub(super) async fn finishing(record: &AgentRecord) -> Option<Result<Finished, LinkError>> {
+    let own = record.own.as_ref()?;
+    tokio::time::timeout(ASKING, finish(&record.endpoint, own)).await.ok()
+}
+
+/// Removes an agent with all that brought it, unless somebody else needs it; what is gone is fine.
 pub async fn remove(record: &AgentRecord) -> Result<(), ErrorData> {
     let Some(way) = way_of(&record.endpoint) else { return Ok(()) };
-    let Place::Job { namespace, name, uid, delivered, .. } = &record.place else { return Ok(()) };
+    let (namespace, name, uid, delivered, joined) = match &record.place {
+        Place::Job { namespace, name, uid, delivered, joined, .. } => {
+            (namespace, name, uid, *delivered, *joined)
+        }
+        Place::Container { namespace, pod, name } => {
+            return ephemeral::end(record, namespace, pod, name).await;
+        }
+        Place::Process { .. } => return Ok(()),
+    };
+    // The last one out removes it. One that was not made to its end has nobody else on it.
+    if record.ready {
+        match finishing(record).await {
+            Some(Ok(Finished::Stays(why))) => {
+                tracing::info!(agent = record.agent, why, "an agent is left to others");
+                return Ok(());
+            }
+            Some(Ok(Finished::Ends)) => {}
+            // Somebody else's agent that cannot be asked is theirs to remove.
+            _ if joined => return Ok(()),
+            outcome => tracing::debug!(?outcome, "an agent that cannot be asked is removed all the same"),
+        }
+    }
     let uid = Some(uid.as_str()).filter(|uid| !uid.is_empty());
     let (job, map) = tokio::join!(delete::<Job>(&way, namespace, name, uid), async {
         // The Job owns it, but the cluster's own clean-up takes its time.
-        if *delivered { delete::<ConfigMap>(&way, namespace, name, None).await } else { Ok(()) }
+        if delivered { delete::<ConfigMap>(&way, namespace, name, None).await } else { Ok(()) }
     });
-    job.and(map)
+    // A guest may not be allowed to; the Job then goes by itself, as its agent has ended.
+    if joined { Ok(()) } else { job.and(map) }
 }
 
 /// Tries three times: what is left costs the user's cluster, and a connection may have gone bad over night.
@@ -306,10 +293,17 @@ where
     }
 }
 
-/// Whether an agent's pod has ended, so that no link to it can stand again. Not to know counts as no.
-pub async fn is_gone(endpoint: &Endpoint, namespace: &str, pod: &str) -> bool {
-    let Some(way) = way_of(endpoint) else { return false };
+/// Whether an agent has ended with its pod or container, so that no link to it can stand again. Not to know counts as no.
+pub async fn is_gone(record: &AgentRecord) -> bool {
+    let Some(way) = way_of(&record.endpoint) else { return false };
     let Ok(client) = access::client(&way).await else { return false };
+    let (namespace, pod) = match &record.place {
+        Place::Job { namespace, pod, .. } => (namespace, pod),
+        Place::Container { namespace, pod, name } => {
+            return ephemeral::is_gone(&client, namespace, pod, name).await;
+        }
+        Place::Process { .. } => return false,
+    };
     match timely(&way, Api::<Pod>::namespaced(client, namespace).get_opt(pod)).await {
         Ok(Some(pod)) => {
             let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
@@ -332,31 +326,5 @@ pub(crate) fn way_of(endpoint: &Endpoint) -> Option<ClusterAccess> {
             })
         }
         Endpoint::Unix { .. } => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spec_reads_back_as_it_was_but_for_the_way_into_the_cluster() {
-        let text = r#"{"agent": {"image": {"registry": "r/agent", "tag": "1"}, "labels": {"a": "b"}, "ttl": 5,
-            "resources": {"limits": {"cpu": "100m"}}, "tolerations": [{"key": "k", "operator": "Exists"}]}}"#;
-        let agent = config_schema::parse(text, config_schema::Format::Json).config.unwrap().agent.unwrap();
-        let spec = JobSpec {
-            access: ClusterAccess { context: Some("c".to_owned()), ..ClusterAccess::default() },
-            server: "https://s".to_owned(),
-            namespace: "n".to_owned(),
-            target: None,
-            path: "targetless".to_owned(),
-            agent,
-            delivered: None,
-            incoming: true,
-        };
-        let read: JobSpec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
-        assert_eq!(read.access, ClusterAccess::default());
-        assert_eq!(read.agent, spec.agent);
-        assert_eq!(JobSpec { access: spec.access.clone(), ..read }.key(), spec.key());
     }
 }

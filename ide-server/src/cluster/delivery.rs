@@ -5,8 +5,8 @@
 //! the hash in its own command line, and becomes it (see `agent/stage0`).
 
 use super::access::{Doing, explain, forbidden, timely};
-use super::agent::JobSpec;
-use super::job::{self, CONTROL_PORT};
+use super::job::{self, AGENT_FOLDER, CONTROL_PORT};
+use super::spec::ClusterSpec;
 use crate::agents::Order;
 use crate::embedded::Delivery;
 use crate::session::start::Steps;
@@ -39,9 +39,8 @@ const TOLD_EVERY: Duration = Duration::from_millis(500);
 const CHUNK: usize = 64 << 10;
 /// Uploads that may break off before it is given up.
 const ATTEMPTS: u32 = 3;
-/// In the agent's container; no image has these.
+/// In the agent's container; no image has it.
 const STAGE0_FOLDER: &str = "/mirrord-ide-stage0";
-const AGENT_FOLDER: &str = "/mirrord-ide-agent";
 
 /// A tunnel to the pod's port.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -96,12 +95,9 @@ pub(super) fn image_on_node(named: &str, id: &str) -> String {
     }
 }
 
-/// The volumes of an agent's pod.
-pub(super) fn volumes(agent: &str) -> Value {
-    json!([
-        { "name": "stage0", "configMap": { "name": job::name(agent), "defaultMode": 0o555 } },
-        { "name": "agent", "emptyDir": {} },
-    ])
+/// The volume that holds stage 0.
+pub(super) fn volume(agent: &str) -> Value {
+    json!({ "name": "stage0", "configMap": { "name": job::name(agent), "defaultMode": 0o555 } })
 }
 
 /// Image, command and mounts of an agent's container.
@@ -126,7 +122,7 @@ pub(super) fn program(image: &str, delivery: &Delivery, args: &[String]) -> Valu
         "workingDir": "/",
         "volumeMounts": [
             { "name": "stage0", "mountPath": STAGE0_FOLDER, "readOnly": true },
-            { "name": "agent", "mountPath": AGENT_FOLDER },
+            job::agent_mount(),
         ],
     })
 }
@@ -134,7 +130,7 @@ pub(super) fn program(image: &str, delivery: &Delivery, args: &[String]) -> Valu
 /// Creates stage 0's ConfigMap and gives its uid. Its name is the Job's and not to be guessed; one that is there already
 /// is not ours.
 pub(super) async fn create(
-    spec: &JobSpec,
+    spec: &ClusterSpec,
     order: &Order,
     client: &Client,
     delivery: &Delivery,
@@ -177,7 +173,7 @@ pub(super) async fn create(
 /// One delivery to one pod.
 #[derive(Clone, Copy)]
 pub(super) struct Delivering<'a> {
-    pub(super) spec: &'a JobSpec,
+    pub(super) spec: &'a ClusterSpec,
     pub(super) order: &'a Order,
     pub(super) client: &'a Client,
     pub(super) delivery: &'a Delivery,

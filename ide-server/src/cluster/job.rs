@@ -1,11 +1,11 @@
 //! The agent's Job as Kubernetes reads it.
 
-use super::agent::{JobSpec, TargetPod};
 use super::delivery;
+use super::spec::{ClusterSpec, TargetPod};
 use crate::agents::{Order, local::log_level};
 use crate::embedded::Delivery;
 use crate::session::start::{host_name, user_name};
-use config_schema::Capability;
+use config_schema::{AgentConfig, Capability};
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -16,6 +16,16 @@ pub(super) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub(super) const US: &str = "mirrord-ide";
 /// The agent's control port, on the loopback of its own pod.
 pub(super) const CONTROL_PORT: u16 = 46411;
+/// The label by which an agent beside a pod is found.
+pub(super) const TARGET_UID: &str = "mirrord-ide/target-uid";
+/// The annotation that says which of the pod's containers it looks at.
+pub(super) const CONTAINER_ID: &str = "mirrord-ide/container-id";
+/// A folder of the agent's own in its container; no image has it.
+pub(super) const AGENT_FOLDER: &str = "/mirrord-ide-agent";
+/// The agent's program there, whatever brought it.
+pub(super) const AGENT_PROGRAM: &str = "/mirrord-ide-agent/agent";
+/// Where it takes more keys.
+pub(super) const ADMIN_SOCKET: &str = "/mirrord-ide-agent/admin.sock";
 
 /// Capabilities without which `environ` and the mount namespace of the target are closed.
 const CAPABILITIES: &[&str] = &["SYS_ADMIN", "SYS_PTRACE", "SYS_CHROOT", "DAC_READ_SEARCH"];
@@ -27,7 +37,7 @@ pub(super) fn name(agent: &str) -> String {
 
 /// The labels and annotations of all that is made for an order.
 pub(super) fn marks(
-    spec: &JobSpec,
+    spec: &ClusterSpec,
     order: &Order,
     delivery: Option<&Delivery>,
 ) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
@@ -43,6 +53,10 @@ pub(super) fn marks(
         ("mirrord-ide/version".to_owned(), protocol::VERSION.to_owned()),
         ("mirrord-ide/target".to_owned(), spec.target_text()),
     ]);
+    if let Some(target) = &spec.target {
+        labels.insert(TARGET_UID.to_owned(), target.uid.clone());
+        annotations.insert(CONTAINER_ID.to_owned(), target.container_id.clone());
+    }
     if agent.disable_mesh_sidecar_injection.unwrap_or(true) {
         labels.insert("sidecar.istio.io/inject".to_owned(), "false".to_owned());
         labels.insert("kuma.io/sidecar-injection".to_owned(), "disabled".to_owned());
@@ -59,7 +73,7 @@ pub(super) fn marks(
 
 /// The Job for an order.
 pub(super) fn build(
-    spec: &JobSpec,
+    spec: &ClusterSpec,
     order: &Order,
     delivery: Option<&Delivery>,
 ) -> Result<Job, serde_json::Error> {
@@ -89,11 +103,11 @@ pub(super) fn build(
 
 /// The pod with which all that we make goes, whatever becomes of us: the target's, as an owner must be of the same
 /// namespace.
-pub(super) fn owning_pod(spec: &JobSpec) -> Option<&TargetPod> {
+pub(super) fn owning_pod(spec: &ClusterSpec) -> Option<&TargetPod> {
     spec.target.as_ref().filter(|target| target.namespace == spec.namespace)
 }
 
-fn pod_spec(spec: &JobSpec, order: &Order, delivery: Option<&Delivery>) -> Value {
+fn pod_spec(spec: &ClusterSpec, order: &Order, delivery: Option<&Delivery>) -> Value {
     let agent = &spec.agent;
     let mut pod = json!({
         "restartPolicy": "Never",
@@ -106,9 +120,11 @@ fn pod_spec(spec: &JobSpec, order: &Order, delivery: Option<&Delivery>) -> Value
     let of_target = delivered.map(|to| to.pull_secrets.as_slice()).unwrap_or_default();
     let secrets = agent.image_pull_secrets().chain(of_target.iter().map(String::as_str));
     let secrets: Vec<Value> = secrets.map(|name| json!({ "name": name })).collect();
+    let mut volumes = vec![json!({ "name": "agent", "emptyDir": {} })];
     if delivered.is_some() {
-        pod["volumes"] = delivery::volumes(&order.agent);
+        volumes.push(delivery::volume(&order.agent));
     }
+    pod["volumes"] = volumes.into();
     if !secrets.is_empty() {
         pod["imagePullSecrets"] = secrets.into();
     }
@@ -144,24 +160,14 @@ fn pod_spec(spec: &JobSpec, order: &Order, delivery: Option<&Delivery>) -> Value
     pod
 }
 
-fn container(spec: &JobSpec, order: &Order, delivered: Option<&Delivery>) -> Value {
+fn container(spec: &ClusterSpec, order: &Order, delivered: Option<&Delivery>) -> Value {
     let agent = &spec.agent;
     let target = match &spec.target {
         Some(target) => format!("container-id:{}", target.container_id),
         None => "none".to_owned(),
     };
-    let mut args = vec![
-        "serve".to_owned(),
-        "--listen".to_owned(),
-        format!("tcp:127.0.0.1:{CONTROL_PORT}"),
-        "--target".to_owned(),
-        target,
-        "--idle-seconds".to_owned(),
-        order.idle.as_secs().max(1).to_string(),
-        "--log".to_owned(),
-        log_level(agent.log_level()).to_owned(),
-    ];
-    args.extend(order.keys.iter().flat_map(|key| ["--admit".to_owned(), key.to_string()]));
+    let mut args = arguments(spec, order, CONTROL_PORT, &target);
+    args.extend(["--admin", ADMIN_SOCKET, "--link-program", AGENT_PROGRAM].map(str::to_owned));
     let quantities = |name: &str, defaults: &[(&str, &str)]| -> Value {
         let resources = agent.resources.as_ref();
         let given = match name {
@@ -177,6 +183,7 @@ fn container(spec: &JobSpec, order: &Order, delivered: Option<&Delivery>) -> Val
         (Some(to), Some(delivery)) => delivery::program(&to.image, delivery, &args),
         _ => json!({
             "image": agent.image_reference(), "imagePullPolicy": agent.image_pull_policy(), "args": args,
+            "volumeMounts": [agent_mount()],
         }),
     };
     let mut container = json!({
@@ -193,7 +200,46 @@ fn container(spec: &JobSpec, order: &Order, delivered: Option<&Delivery>) -> Val
     container
 }
 
-fn security_context(spec: &JobSpec) -> Value {
+/// The agent's command line.
+pub(super) fn arguments(spec: &ClusterSpec, order: &Order, port: u16, target: &str) -> Vec<String> {
+    let mut args = vec![
+        "serve".to_owned(),
+        "--listen".to_owned(),
+        format!("tcp:127.0.0.1:{port}"),
+        "--target".to_owned(),
+        target.to_owned(),
+        "--idle-seconds".to_owned(),
+        order.idle.as_secs().max(1).to_string(),
+        "--log".to_owned(),
+        log_level(spec.agent.log_level()).to_owned(),
+    ];
+    args.extend(order.keys.iter().flat_map(|key| ["--admit".to_owned(), key.to_string()]));
+    args
+}
+
+/// The mount of the agent's own folder.
+pub(super) fn agent_mount() -> Value {
+    json!({ "name": "agent", "mountPath": AGENT_FOLDER })
+}
+
+/// The profiles that the settings name.
+pub(super) fn profiles(agent: &AgentConfig, context: &mut Value) {
+    let profiles = agent.security_context.as_ref();
+    if let Some(profile) = profiles.and_then(|profiles| profiles.app_armor_profile.as_ref()) {
+        context["appArmorProfile"] = json!(profile);
+    }
+    if let Some(profile) = profiles.and_then(|profiles| profiles.seccomp_profile.as_ref()) {
+        context["seccompProfile"] = json!(profile);
+    }
+}
+
+/// Capabilities less those that the settings forbid.
+pub(super) fn without_disabled(agent: &AgentConfig, wanted: &[&'static str]) -> Vec<&'static str> {
+    let disabled: Vec<&str> = agent.disabled_capabilities.iter().flatten().map(capability).collect();
+    wanted.iter().copied().filter(|name| !disabled.contains(name)).collect()
+}
+
+fn security_context(spec: &ClusterSpec) -> Value {
     let agent = &spec.agent;
     let mut context = json!({
         // Added capabilities are void for another user.
@@ -205,24 +251,17 @@ fn security_context(spec: &JobSpec) -> Value {
     if spec.delivered.is_some() {
         context["readOnlyRootFilesystem"] = json!(true);
     }
-    let profiles = agent.security_context.as_ref();
-    if let Some(profile) = profiles.and_then(|profiles| profiles.app_armor_profile.as_ref()) {
-        context["appArmorProfile"] = json!(profile);
-    }
-    if let Some(profile) = profiles.and_then(|profiles| profiles.seccomp_profile.as_ref()) {
-        context["seccompProfile"] = json!(profile);
-    }
+    profiles(agent, &mut context);
     if agent.privileged.unwrap_or(false) {
         context["privileged"] = json!(true);
         return context;
     }
-    let disabled: Vec<&str> = agent.disabled_capabilities.iter().flatten().map(capability).collect();
-    let mut wanted: Vec<&str> = match &spec.target {
+    let wanted = match &spec.target {
         Some(_) if spec.incoming => [CAPABILITIES, &["NET_ADMIN"]].concat(),
         Some(_) => CAPABILITIES.to_vec(),
         None => Vec::new(),
     };
-    wanted.retain(|name| !disabled.contains(name));
+    let wanted = without_disabled(agent, &wanted);
     context["allowPrivilegeEscalation"] = json!(!wanted.is_empty());
     context["capabilities"] = json!({ "drop": ["ALL"], "add": wanted });
     context

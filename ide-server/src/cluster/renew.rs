@@ -1,7 +1,7 @@
 //! An agent is to be made again: is its pod still the one to look at, or has the workload another by now?
 
 use super::access::{self, Access};
-use super::agent::{DeliveredTo, JobSpec, TargetPod};
+use super::spec::{ClusterSpec, DeliveredTo, TargetPod};
 use super::{delivery, resolve};
 use config_schema::{Target, WorkloadKind};
 use futures::{StreamExt, TryStreamExt};
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const WATCH_PAUSE: Duration = Duration::from_secs(5);
 
 /// The spec with the pod that the target means now; waits while it means none.
-pub(crate) async fn renew(spec: &JobSpec) -> Result<JobSpec, ErrorData> {
+pub(crate) async fn renew(spec: &ClusterSpec) -> Result<ClusterSpec, ErrorData> {
     let Some(known) = &spec.target else { return Ok(spec.clone()) };
     let wanted: Target = spec.path.parse().map_err(|error| {
         ErrorData::new(
@@ -45,7 +45,7 @@ pub(crate) async fn renew(spec: &JobSpec) -> Result<JobSpec, ErrorData> {
 }
 
 /// Returns when the pod that an agent looks at is gone or being removed. Without the right to watch it, never.
-pub(crate) async fn until_target_leaves(spec: &JobSpec) {
+pub(crate) async fn until_target_leaves(spec: &ClusterSpec) {
     let Some(target) = &spec.target else { return std::future::pending().await };
     loop {
         match watch_pod(spec, target).await {
@@ -60,7 +60,7 @@ pub(crate) async fn until_target_leaves(spec: &JobSpec) {
     }
 }
 
-async fn watch_pod(spec: &JobSpec, target: &TargetPod) -> Result<(), ErrorData> {
+async fn watch_pod(spec: &ClusterSpec, target: &TargetPod) -> Result<(), ErrorData> {
     let pods: Api<Pod> = Api::namespaced(access::client(&spec.access).await?, &target.namespace);
     let one = watcher::Config::default().fields(&format!("metadata.name={}", target.pod));
     let mut seen = watcher(pods, one).boxed();
@@ -93,7 +93,7 @@ async fn watch_pod(spec: &JobSpec, target: &TargetPod) -> Result<(), ErrorData> 
     }
 }
 
-async fn once(spec: &JobSpec, known: &TargetPod, wanted: &Target) -> Result<JobSpec, ErrorData> {
+async fn once(spec: &ClusterSpec, known: &TargetPod, wanted: &Target) -> Result<ClusterSpec, ErrorData> {
     let access = Access {
         client: access::client(&spec.access).await?,
         way: spec.access.clone(),
@@ -121,6 +121,7 @@ async fn once(spec: &JobSpec, known: &TargetPod, wanted: &Target) -> Result<JobS
         }),
         (delivered, _) => delivered.clone(),
     };
+    let inside = spec.inside.as_ref().map(|_| found.inside());
     let target = TargetPod {
         namespace: known.namespace.clone(),
         pod: found.name,
@@ -128,5 +129,5 @@ async fn once(spec: &JobSpec, known: &TargetPod, wanted: &Target) -> Result<JobS
         node: found.node,
         container_id: found.container_id,
     };
-    Ok(JobSpec { target: Some(target), delivered, ..spec.clone() })
+    Ok(ClusterSpec { target: Some(target), delivered, inside, ..spec.clone() })
 }

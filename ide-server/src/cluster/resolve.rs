@@ -1,6 +1,7 @@
 //! From a workload to one ready pod and its container.
 
 use super::access::{Access, explain};
+use super::spec::Inside;
 use config_schema::{Target, WorkloadKind};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -11,6 +12,7 @@ use kube::Resource;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use protocol::ide::{ErrorData, ErrorKind};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
@@ -41,11 +43,32 @@ pub(super) struct Found {
     /// By which the runtime knows its image; may be empty.
     pub(super) image_id: String,
     pub(super) spec: Container,
+    /// Whether the pod's containers see each other's processes.
+    pub(super) shares_processes: bool,
+    /// User and group that the runtime started it as, where the node tells (Kubernetes 1.31).
+    pub(super) user: Option<(i64, i64)>,
     /// Whether the pod is being removed.
     pub(super) is_leaving: bool,
     /// Names of the secrets that the pod's images are pulled with.
     pub(super) pull_secrets: Vec<String>,
     pub(super) notices: Vec<String>,
+}
+
+impl Found {
+    /// How an ephemeral container is to stand beside this one.
+    pub(super) fn inside(&self) -> Inside {
+        let mut context = json!(self.spec.security_context.clone().unwrap_or_default());
+        if let (Some((user, group)), true) = (self.user, context.get("runAsUser").is_none()) {
+            // The image's own choice, which ours does not share.
+            context["runAsUser"] = json!(user);
+            context["runAsGroup"] = json!(group);
+        }
+        Inside {
+            container: self.container.clone(),
+            shares_processes: self.shares_processes,
+            security_context: context,
+        }
+    }
 }
 
 /// Finds the pod and container of a target.
@@ -349,6 +372,8 @@ fn pick_container(
         container_id: id.rsplit("://").next().unwrap_or(id).to_owned(),
         image_id: status.map(|status| status.image_id.clone()).unwrap_or_default(),
         spec: container.clone(),
+        shares_processes: spec.share_process_namespace.unwrap_or(false),
+        user: status.and_then(|status| status.user.as_ref()?.linux.as_ref().map(|user| (user.uid, user.gid))),
         is_leaving: pod.metadata.deletion_timestamp.is_some(),
         pull_secrets: spec.image_pull_secrets.iter().flatten().map(|secret| secret.name.clone()).collect(),
         name,
@@ -359,7 +384,6 @@ fn pick_container(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn pod(annotations: serde_json::Value, containers: &[&str], running: bool) -> Pod {
         let state =
