@@ -20,6 +20,7 @@ class Dap:
         self.stream = connection.makefile("rb")
         self.sequence = 0
         self.answers: dict[int, dict] = {}
+        self.asked: deque[dict] = deque()
         self.events: deque[dict] = deque()
         self.seen: list[dict] = []
         self.gone: str | None = None
@@ -55,6 +56,8 @@ class Dap:
                     elif message["type"] == "event":
                         self.events.append(message)
                         self.seen.append(message)
+                    else:
+                        self.asked.append(message)
                     self.changed.notify_all()
         except (OSError, ValueError) as error:
             reason = f"the debug adapter's connection broke: {error}"
@@ -63,10 +66,28 @@ class Dap:
             self.changed.notify_all()
 
     def send(self, command: str, arguments: dict | None = None) -> int:
+        return self.write({"type": "request", "command": command, "arguments": arguments or {}})
+
+    def write(self, message: dict) -> int:
         self.sequence += 1
-        body = json.dumps({"seq": self.sequence, "type": "request", "command": command, "arguments": arguments or {}}).encode()
+        body = json.dumps({"seq": self.sequence} | message).encode()
         self.connection.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
         return self.sequence
+
+    def asked_for(self, command: str, seconds=20.0) -> dict:
+        """The adapter's own next request, as `runInTerminal` is one; whoever takes it answers it by `reply`."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.asked or self.gone, seconds):
+                raise DapError(f"the debug adapter did not ask for {command} within {seconds:g} s")
+            if not self.asked:
+                raise DapError(f"{self.gone} (waiting for {command})")
+            asked = self.asked.popleft()
+        if asked["command"] != command:
+            raise DapError(f"the debug adapter asked for {asked['command']}, not for {command}")
+        return asked
+
+    def reply(self, asked: dict, body: dict):
+        self.write({"type": "response", "request_seq": asked["seq"], "command": asked["command"], "success": True, "body": body})
 
     def answer(self, sequence: int, seconds=20.0) -> dict:
         with self.changed:
@@ -102,12 +123,19 @@ class Dap:
 
     def attach(self, file: str, lines: list[int], arguments: dict | None = None) -> list[dict]:
         """Attaches with breakpoints on the lines of one file, lets the program run; answers with the breakpoints."""
-        self.request("initialize", {"adapterID": "demo", "pathFormat": "path", "linesStartAt1": True, "columnsStartAt1": True})
+        self.initialize()
         attached = self.send("attach", {"justMyCode": False} | (arguments or {}))
+        return self.configure(attached, file, lines)
+
+    def initialize(self, **more):
+        self.request("initialize", {"adapterID": "demo", "pathFormat": "path", "linesStartAt1": True, "columnsStartAt1": True} | more)
+
+    def configure(self, begun: int, file: str, lines: list[int]) -> list[dict]:
+        """The rest of an attach or launch that has `begun`: the breakpoints, which are its answer, and off it goes."""
         self.event("initialized")
         breakpoints = self.request("setBreakpoints", {"source": {"path": file}, "breakpoints": [{"line": line} for line in lines]})["breakpoints"]
         self.request("configurationDone")
-        self.answer(attached)
+        self.answer(begun)
         return breakpoints
 
     def stop_at_breakpoint(self, seconds=20.0) -> tuple[int, list[dict], dict[str, str]]:

@@ -6,6 +6,7 @@
 
 pub mod agent_link;
 pub mod control;
+pub mod debugger;
 pub mod env;
 pub mod files;
 pub mod front;

@@ -5,6 +5,7 @@
 use super::addr::{self, Address};
 use super::{Accepted, Listening, Sockets, address_argument, kind};
 use crate::agent_link::{IncomingConnection, IncomingRx, pump};
+use crate::debugger;
 use crate::sys;
 use crate::traps::notify::Answer;
 use crate::traps::process::lock;
@@ -101,7 +102,9 @@ impl Sockets {
             }
             state.moved.get(&cookie).copied().unwrap_or(local)
         };
-        let pod_port = match self.take(asked) {
+        let is_debuggers = debugger::ports_of(call.tid()).contains(&asked.port());
+        let taken = if is_debuggers { Take::Local(None) } else { self.take(asked) };
+        let pod_port = match taken {
             Take::Port(port) => port,
             Take::Local(reason) => {
                 if let Some(reason) = reason {
