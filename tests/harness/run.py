@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import places, setup  # noqa: E402
+from harness.cluster import FOLDER  # noqa: E402
 from harness.laptop import ORDINARY  # noqa: E402
 
 # Where the tests of a folder run: in the checkout; as the ordinary user, alone in a network; or as root, who keeps the
@@ -33,6 +34,8 @@ FOLDERS = {
     "editors": (["local"], ALONE),
 }
 CLONE_NEWNET = 0x40000000
+# The status of `tests/cluster/up` where a cluster is up.
+UP_ALREADY = 3
 
 
 class Totals:
@@ -114,12 +117,16 @@ def as_shipped_by_distributions():
 def cluster():
     """The test cluster, started unless it is up already, then with the images of now; whoever started it stops it."""
     scripts = places.ROOT / "tests/cluster"
-    if (places.cache() / "cluster/run/etcd.pid").exists():
+    # Where the scripts keep it, which CLUSTER_DIR decides and not the cache.
+    if (FOLDER / "run/etcd.pid").exists():
         subprocess.run([scripts / "load"], check=True)
         yield
         return
+    started = subprocess.run([scripts / "up"], stdout=subprocess.DEVNULL)
+    if started.returncode == UP_ALREADY:
+        started.check_returncode()  # what `up` would not touch is somebody else's, and not ours to stop
     try:
-        subprocess.run([scripts / "up"], check=True, stdout=subprocess.DEVNULL)
+        started.check_returncode()
         yield
     finally:
         subprocess.run([scripts / "down"], check=False)
