@@ -26,8 +26,8 @@ pub const KINDS: &[&str] = &[
     "rollout",
     "service",
     "label",
-    "process",
     "container",
+    "process",
 ];
 
 /// What was chosen, and what its spec declares.

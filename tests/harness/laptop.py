@@ -117,7 +117,10 @@ class Laptop:
         """The end of every log the product wrote."""
         parts = []
         for path in sorted(self.state.rglob("*.log")):
-            lines = path.read_text(errors="replace").splitlines()[-30:]
+            try:
+                lines = path.read_text(errors="replace").splitlines()[-30:]
+            except FileNotFoundError:
+                continue  # its session was cleared away meanwhile
             parts.append("\n".join([f"--- {path.name}", *lines]))
         return "\n".join(parts)
 

@@ -1,15 +1,21 @@
 //! Lists targets, each kind as soon as the API server has answered.
 
 use super::access::{Access, explain};
-use super::resolve::{SIDECARS, is_ready, reason};
+use super::resolve::{SIDECARS, is_ready, reason, rollout_kind};
 use crate::config::Resolved;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Container, Pod, PodTemplateSpec, Service};
-use kube::api::{Api, ListParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::api::{Api, DynamicObject, ListParams};
 use protocol::ide::{ErrorData, ErrorKind, TargetItem, TargetQuery, Targets};
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
 
 type Listed = (&'static str, Result<Vec<TargetItem>, kube::Error>);
 
@@ -22,19 +28,19 @@ pub async fn list(
     let access = Access::open(resolved).await?;
     let namespace = access.namespace(resolved);
     let wanted = |kind: &str| query.kinds.is_empty() || query.kinds.iter().any(|asked| asked == kind);
-    let mut kinds: FuturesUnordered<BoxFuture<'_, Listed>> = FuturesUnordered::new();
-    if wanted("deployment") {
-        kinds.push(Box::pin(deployments(&access, &namespace)));
-    }
-    if wanted("statefulset") {
-        kinds.push(Box::pin(stateful_sets(&access, &namespace)));
-    }
-    if wanted("service") {
-        kinds.push(Box::pin(services(&access, &namespace)));
-    }
-    if wanted("pod") {
-        kinds.push(Box::pin(pods(&access, &namespace)));
-    }
+    let every: [(&str, BoxFuture<'_, Listed>); 9] = [
+        ("deployment", Box::pin(of_kind(&access, &namespace, "deployment", deployment))),
+        ("statefulset", Box::pin(of_kind(&access, &namespace, "statefulset", stateful_set))),
+        ("daemonset", Box::pin(of_kind(&access, &namespace, "daemonset", daemon_set))),
+        ("replicaset", Box::pin(of_kind(&access, &namespace, "replicaset", replica_set))),
+        ("job", Box::pin(of_kind(&access, &namespace, "job", job))),
+        ("cronjob", Box::pin(of_kind(&access, &namespace, "cronjob", cron_job))),
+        ("rollout", Box::pin(rollouts(&access, &namespace))),
+        ("service", Box::pin(of_kind(&access, &namespace, "service", service))),
+        ("pod", Box::pin(of_kind(&access, &namespace, "pod", pod))),
+    ];
+    let mut kinds: FuturesUnordered<_> =
+        every.into_iter().filter(|(kind, _)| wanted(kind)).map(|(_, listing)| listing).collect();
     let (mut missing, mut first_error, mut answered) = (Vec::new(), None, false);
     while let Some((kind, outcome)) = kinds.next().await {
         match outcome {
@@ -71,24 +77,6 @@ pub async fn list(
     }
 }
 
-fn item(
-    kind: &str,
-    name: Option<String>,
-    namespace: &str,
-    why_not: Option<String>,
-    containers: Vec<String>,
-) -> TargetItem {
-    TargetItem {
-        path: format!("{kind}/{}", name.unwrap_or_default()),
-        kind: kind.to_owned(),
-        namespace: Some(namespace.to_owned()),
-        ready: why_not.is_none(),
-        containers,
-        reason: why_not,
-        in_use_by: Vec::new(),
-    }
-}
-
 fn names(containers: &[Container]) -> Vec<String> {
     let own = containers.iter().filter(|container| !SIDECARS.contains(&container.name.as_str()));
     own.map(|container| container.name.clone()).collect()
@@ -102,58 +90,139 @@ fn none_ready(ready: Option<i32>) -> Option<String> {
     (ready.unwrap_or(0) == 0).then(|| "no pod is ready".to_owned())
 }
 
-async fn deployments(access: &Access, namespace: &str) -> Listed {
-    let objects: Api<Deployment> = Api::namespaced(access.client.clone(), namespace);
-    let all = ListParams::default();
-    let listed = access.timely(objects.list(&all)).await;
-    let to_item = |object: Deployment| {
-        let ready = object.status.and_then(|status| status.ready_replicas);
-        let containers = object.spec.map(|spec| names_of_template(&spec.template)).unwrap_or_default();
-        item("deployment", object.metadata.name, namespace, none_ready(ready), containers)
-    };
-    ("deployment", listed.map(|list| list.items.into_iter().map(to_item).collect()))
+/// What is shown of one object.
+struct Row {
+    /// Why no session could start now; `None` when one could.
+    why_not: Option<String>,
+    containers: Vec<String>,
 }
 
-async fn stateful_sets(access: &Access, namespace: &str) -> Listed {
-    let objects: Api<StatefulSet> = Api::namespaced(access.client.clone(), namespace);
-    let all = ListParams::default();
-    let listed = access.timely(objects.list(&all)).await;
-    let to_item = |object: StatefulSet| {
-        let ready = object.status.and_then(|status| status.ready_replicas);
-        let containers = object.spec.map(|spec| names_of_template(&spec.template)).unwrap_or_default();
-        item("statefulset", object.metadata.name, namespace, none_ready(ready), containers)
-    };
-    ("statefulset", listed.map(|list| list.items.into_iter().map(to_item).collect()))
+/// Lists one kind. `row` answers `None` for what is nobody's target.
+async fn of_kind<K>(
+    access: &Access,
+    namespace: &str,
+    kind: &'static str,
+    row: impl Fn(&K) -> Option<Row>,
+) -> Listed
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let objects: Api<K> = Api::namespaced(access.client.clone(), namespace);
+    let listed = access.timely(objects.list(&ListParams::default())).await;
+    (
+        kind,
+        listed.map(|list| {
+            list.items
+                .iter()
+                .filter_map(|object| item(kind, namespace, object.meta(), row(object)?))
+                .collect()
+        }),
+    )
 }
 
-async fn services(access: &Access, namespace: &str) -> Listed {
-    let objects: Api<Service> = Api::namespaced(access.client.clone(), namespace);
-    let all = ListParams::default();
-    let listed = access.timely(objects.list(&all)).await;
-    let to_item = |object: Service| {
-        let selects = object.spec.and_then(|spec| spec.selector).is_some_and(|selector| !selector.is_empty());
-        let why_not = (!selects).then(|| "it selects no pods".to_owned());
-        item("service", object.metadata.name, namespace, why_not, Vec::new())
-    };
-    ("service", listed.map(|list| list.items.into_iter().map(to_item).collect()))
+fn item(kind: &str, namespace: &str, meta: &ObjectMeta, row: Row) -> Option<TargetItem> {
+    Some(TargetItem {
+        path: format!("{kind}/{}", meta.name.as_deref()?),
+        kind: kind.to_owned(),
+        namespace: Some(namespace.to_owned()),
+        ready: row.why_not.is_none(),
+        containers: row.containers,
+        reason: row.why_not,
+        in_use_by: Vec::new(),
+    })
 }
 
-async fn pods(access: &Access, namespace: &str) -> Listed {
-    let objects: Api<Pod> = Api::namespaced(access.client.clone(), namespace);
-    let all = ListParams::default();
-    let listed = access.timely(objects.list(&all)).await;
-    // Agents are nobody's target.
-    let is_agent = |pod: &Pod| {
-        let labels = pod.metadata.labels.as_ref();
-        labels.and_then(|labels| labels.get(super::job::MANAGED_BY)).is_some_and(|by| by == super::job::US)
+/// Whether another object keeps this one, as a Deployment keeps its ReplicaSets: that one is the target.
+fn is_kept(meta: &ObjectMeta) -> bool {
+    meta.owner_references.iter().flatten().any(|owner| owner.controller == Some(true))
+}
+
+/// Whether this is an agent of ours: nobody's target.
+fn is_agent(meta: &ObjectMeta) -> bool {
+    let by = meta.labels.as_ref().and_then(|labels| labels.get(super::job::MANAGED_BY));
+    by.is_some_and(|by| by == super::job::US)
+}
+
+fn workload(ready: Option<i32>, template: Option<&PodTemplateSpec>) -> Row {
+    Row { why_not: none_ready(ready), containers: template.map(names_of_template).unwrap_or_default() }
+}
+
+fn deployment(object: &Deployment) -> Option<Row> {
+    let ready = object.status.as_ref().and_then(|status| status.ready_replicas);
+    Some(workload(ready, object.spec.as_ref().map(|spec| &spec.template)))
+}
+
+fn stateful_set(object: &StatefulSet) -> Option<Row> {
+    let ready = object.status.as_ref().and_then(|status| status.ready_replicas);
+    Some(workload(ready, object.spec.as_ref().map(|spec| &spec.template)))
+}
+
+fn daemon_set(object: &DaemonSet) -> Option<Row> {
+    let ready = object.status.as_ref().map(|status| status.number_ready);
+    Some(workload(ready, object.spec.as_ref().map(|spec| &spec.template)))
+}
+
+fn replica_set(object: &ReplicaSet) -> Option<Row> {
+    let ready = object.status.as_ref().and_then(|status| status.ready_replicas);
+    let template = object.spec.as_ref().and_then(|spec| spec.template.as_ref());
+    (!is_kept(&object.metadata)).then(|| workload(ready, template))
+}
+
+fn job(object: &Job) -> Option<Row> {
+    let status = object.status.as_ref();
+    let mut row =
+        workload(status.and_then(|status| status.ready), object.spec.as_ref().map(|spec| &spec.template));
+    if status.is_some_and(|status| status.completion_time.is_some()) {
+        row.why_not = Some("it is complete".to_owned());
+    }
+    (!is_kept(&object.metadata) && !is_agent(&object.metadata)).then_some(row)
+}
+
+fn cron_job(object: &CronJob) -> Option<Row> {
+    let runs = object
+        .status
+        .as_ref()
+        .and_then(|status| status.active.as_ref())
+        .is_some_and(|active| !active.is_empty());
+    let template =
+        object.spec.as_ref().and_then(|spec| spec.job_template.spec.as_ref()).map(|spec| &spec.template);
+    let containers = template.map(names_of_template).unwrap_or_default();
+    Some(Row { why_not: (!runs).then(|| "no job of it runs now".to_owned()), containers })
+}
+
+fn service(object: &Service) -> Option<Row> {
+    let selector = object.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    let selects = selector.is_some_and(|selector| !selector.is_empty());
+    Some(Row { why_not: (!selects).then(|| "it selects no pods".to_owned()), containers: Vec::new() })
+}
+
+fn pod(object: &Pod) -> Option<Row> {
+    let why_not = (!is_ready(object)).then(|| reason(object));
+    let containers = object.spec.as_ref().map(|spec| names(&spec.containers)).unwrap_or_default();
+    (!is_agent(&object.metadata)).then_some(Row { why_not, containers })
+}
+
+/// Argo's Rollouts, where the cluster has them. It is asked whether it does: of a kind that is not there, most users
+/// are told that they may not list it.
+async fn rollouts(access: &Access, namespace: &str) -> Listed {
+    let known = access.timely(access.client.list_api_group_resources(&rollout_kind().api_version)).await;
+    let listed = match known {
+        Ok(known) if known.resources.iter().any(|resource| resource.kind == "Rollout") => {
+            let objects: Api<DynamicObject> =
+                Api::namespaced_with(access.client.clone(), namespace, &rollout_kind());
+            access.timely(objects.list(&ListParams::default())).await.map(|list| list.items)
+        }
+        Ok(_) => Ok(Vec::new()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(error),
     };
-    let to_item = |pod: Pod| {
-        let why_not = (!is_ready(&pod)).then(|| reason(&pod));
-        let containers = pod.spec.as_ref().map(|spec| names(&spec.containers)).unwrap_or_default();
-        item("pod", pod.metadata.name, namespace, why_not, containers)
+    let to_item = |object: &DynamicObject| {
+        let ready =
+            object.data["status"]["readyReplicas"].as_i64().and_then(|ready| i32::try_from(ready).ok());
+        // A Rollout that refers to a Deployment has no template of its own.
+        let template = serde_json::from_value(object.data["spec"]["template"].clone()).ok();
+        let row = workload(ready, template.as_ref());
+        item("rollout", namespace, &object.metadata, row)
     };
-    let items = |list: kube::api::ObjectList<Pod>| {
-        list.items.into_iter().filter(|pod| !is_agent(pod)).map(to_item).collect()
-    };
-    ("pod", listed.map(items))
+    ("rollout", listed.map(|items| items.iter().filter_map(to_item).collect()))
 }

@@ -183,14 +183,19 @@ async fn selector_of_cron_job(
     }
 }
 
+/// How the API names Argo's Rollouts.
+pub(super) fn rollout_kind() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout"))
+}
+
 /// An Argo Rollout has a selector of its own, or refers to a Deployment that has.
 async fn selector_of_rollout(
     access: &Access,
     namespace: &str,
     name: &str,
 ) -> Result<Option<String>, ErrorData> {
-    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout"));
-    let rollouts: Api<DynamicObject> = Api::namespaced_with(access.client.clone(), namespace, &kind);
+    let rollouts: Api<DynamicObject> =
+        Api::namespaced_with(access.client.clone(), namespace, &rollout_kind());
     let found = access.timely(rollouts.get_opt(name)).await;
     let rollout = found
         .map_err(|error| explain(&error, &access.doing(&format!("get rollout {name}"))))?
