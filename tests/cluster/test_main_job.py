@@ -95,6 +95,19 @@ def test_an_image_with_a_user_of_its_own():
 
 
 @limit(120)
+def test_files_that_only_the_pods_own_user_may_read():
+    user = {"securityContext": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000}}
+    with ClusterScene(config=AGENT, image="localhost/sample-python-user:1", port=8080, pod_spec=user, secret_mode=0o400) as scene:
+        modes = "import os, sys; print(*(f'{one.st_mode & 0o777:o} {one.st_uid}' for one in map(os.stat, sys.argv[1:])))"
+        shown = scene.sample.inside("python3", "-c", modes, "/srv/private.txt", "/var/run/secrets/sample/token", container="app")
+        equal(shown.strip(), "600 1000 440 0", "the files' modes and owners")
+        session = scene.exec(["cat", "/srv/private.txt", "/var/run/secrets/sample/token"], feature={"fs": "read"})
+        equal(session.wait(), 0, session.printed())
+        equal(session.stdout, f"for user 1000 alone\n{scene.secret}")
+        scene.check_nothing_left()
+
+
+@limit(120)
 def test_the_agent_is_delivered_where_no_image_is_named():
     with ClusterScene() as scene:
         main_job.ends_cleanly(scene, main_job.static_program(scene, "go"))

@@ -80,13 +80,13 @@ class Sample:
 
     def __init__(self, cluster: Cluster, program="python", image: str | None = None, node: str | None = None, port: int | None = None,
                  client_image="localhost/sample-python:1", client_node: str | None = None, pod_spec: dict | None = None, sidecar=False,
-                 app_in_config_map=False):
+                 app_in_config_map=False, secret_mode: int | None = None):
         self.cluster, self.program, self.port = cluster, program, port or sample_port()
         self.label = made_up(program)
         self.greeting, self.banner, self.secret = made_up("hello"), made_up("banner"), made_up("secret")
         self.image = image or f"localhost/sample-{program}:1"
         self.client_image, self.node, self.client_node = client_image, node, client_node
-        self.pod_spec, self.sidecar, self.app_in_config_map = pod_spec or {}, sidecar, app_in_config_map
+        self.pod_spec, self.sidecar, self.app_in_config_map, self.secret_mode = pod_spec or {}, sidecar, app_in_config_map, secret_mode
         self.name = f"{self.label}.{cluster.namespace}.svc.cluster.local"
 
     def objects(self):
@@ -94,7 +94,7 @@ class Sample:
         env = {"PORT": str(self.port), "SAMPLE_GREETING": self.greeting, "SAMPLE_NAME": self.name}
         config = {"banner.txt": self.banner + "\n"}
         mounts = {"config": "/etc/sample", "secret": "/var/run/secrets/sample"}
-        volumes = [{"name": "config", "configMap": {"name": self.label}}, {"name": "secret", "secret": {"secretName": self.label}}]
+        volumes = [{"name": "config", "configMap": {"name": self.label}}, {"name": "secret", "secret": {"secretName": self.label} | ({"defaultMode": self.secret_mode} if self.secret_mode else {})}]
         command = None
         if self.app_in_config_map:
             config["app.py"] = (places.EXAMPLES / "python/app.py").read_text()
