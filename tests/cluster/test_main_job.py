@@ -111,16 +111,3 @@ def test_files_that_only_the_pods_own_user_may_read():
 def test_the_agent_is_delivered_where_no_image_is_named():
     with ClusterScene() as scene:
         main_job.ends_cleanly(scene, main_job.static_program(scene, "go"))
-
-
-@limit(120)
-def test_the_agent_is_delivered_beside_a_distroless_target():
-    with ClusterScene("go") as scene:
-        main_job.ends_cleanly(scene, main_job.python_breakpoint(scene, "steal"), program="go")
-
-
-@limit(120)
-def test_the_agent_is_delivered_beside_an_image_with_a_user_of_its_own():
-    with ClusterScene(image="localhost/sample-python-user:1", port=8080) as scene:
-        main_job.mounted_files(scene)
-        scene.check_nothing_left()

@@ -3,12 +3,12 @@
 import json
 import os
 import subprocess
-import time
 from pathlib import Path
 from urllib.parse import quote
 
 from . import places
 from .local_pod import made_up, sample_port
+from .testing import retried
 
 FOLDER = Path(os.environ.get("CLUSTER_DIR") or places.cache() / "cluster")
 
@@ -149,15 +149,7 @@ class Sample:
 
     def wait_for_service(self, seconds=20.0):
         """Waits until the Service leads to the pod, which is a moment after the pod is ready."""
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                self.get("/healthz", timeout=3)
-                return
-            except (ClusterError, ValueError):
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.2)
+        retried(lambda: self.get("/healthz", timeout=3), (ClusterError, ValueError), seconds, every=0.2)
 
     def inside(self, *command, timeout=30.0, container=None) -> str:
         """Runs a command in the client pod, or in a container of the server's."""

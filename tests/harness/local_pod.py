@@ -24,6 +24,7 @@ from . import places
 from .dap import free_port
 from .dns_server import DnsServer
 from .image import PYTHON, python_root
+from .testing import retried
 
 CLIENT_ADDRESS, DNS_ADDRESS = "198.51.100.1", "203.0.113.53"
 SECRET_NAME_ADDRESS = "203.0.113.77"
@@ -233,15 +234,10 @@ class LocalPod:
         return pid
 
     def wait_for_port(self, port, pid, seconds=10.0):
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                self.pod.connect("127.0.0.1", port, 1.0).close()
-                return
-            except OSError as error:
-                if time.monotonic() > end or not os.path.exists(f"/proc/{pid}"):
-                    raise PodError(f"nothing listens on port {port} in the pod ({error}); its log:\n{self.log_text()}") from error
-                time.sleep(0.02)
+        try:
+            retried(lambda: self.pod.connect("127.0.0.1", port, 1.0).close(), OSError, seconds, lambda: os.path.exists(f"/proc/{pid}"))
+        except OSError as error:
+            raise PodError(f"nothing listens on port {port} in the pod ({error}); its log:\n{self.log_text()}") from error
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else ""

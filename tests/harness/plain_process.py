@@ -12,7 +12,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +19,7 @@ from . import places
 from .dap import free_port
 from .laptop import Session
 from .local_pod import PodError, made_up
+from .testing import retried
 
 
 class PlainProcess:
@@ -52,14 +52,10 @@ class PlainProcess:
         self.close()
 
     def wait_for_port(self, seconds=10.0):
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                return self.say("are you there")
-            except OSError as error:
-                if time.monotonic() > end or self.process.poll() is not None:
-                    raise PodError(f"the sample service did not start ({error}):\n{(self.folder / 'log').read_text()}") from error
-                time.sleep(0.02)
+        try:
+            return retried(lambda: self.say("are you there"), OSError, seconds, lambda: self.process.poll() is None)
+        except OSError as error:
+            raise PodError(f"the sample service did not start ({error}):\n{(self.folder / 'log').read_text()}") from error
 
     def taken(self, session: Session):
         """Waits until the session says where the port is held."""

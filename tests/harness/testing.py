@@ -32,6 +32,21 @@ def eventually(check, what: str, seconds=10.0):
         time.sleep(0.02)
 
 
+def retried(attempt, errors, seconds: float, alive=lambda: True, every=0.02):
+    """Tries until it does not fail with one of `errors`, and answers with what it gives.
+
+    Its last error is raised when the time is up, or when what it asks is not alive.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return attempt()
+        except errors:
+            if time.monotonic() > end or not alive():
+                raise
+            time.sleep(every)
+
+
 def equal(got, wanted, what=""):
     """Asserts equality and shows both sides, which a bare assert does not."""
     if got != wanted:
