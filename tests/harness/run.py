@@ -5,6 +5,7 @@ capability, in a network namespace that holds nothing but loopback: what leaks p
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import re
@@ -99,18 +100,31 @@ def unit(totals):
 
 
 @contextmanager
-def as_shipped_by_distributions():
-    """/dev/fuse is everyone's on a distribution; on a machine where it is root's, opens it while the tests run."""
-    path = "/dev/fuse"
-    if os.geteuid() != 0 or not os.path.exists(path):
+def as_shipped_by_distributions(device="/dev/fuse", lock="/run/mirrord-ide-tests.fuse"):
+    """/dev/fuse is everyone's on a distribution; on a machine where it is root's, opens it while any run of the tests goes on.
+
+    Each run holds the lock together with the others. Who opened the device wrote down its mode, and the last one who
+    leaves gives it back: also after a run that was killed.
+    """
+    if os.geteuid() != 0 or not os.path.exists(device):
         yield
         return
-    mode = os.stat(path).st_mode & 0o7777
-    os.chmod(path, 0o666)
-    try:
-        yield
-    finally:
-        os.chmod(path, mode)
+    with os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600), "r+") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        mode = os.stat(device).st_mode & 0o7777
+        if mode != 0o666:
+            os.pwrite(held.fileno(), f"{mode:04o}".encode(), 0)  # twice the same where two runs begin at once
+            os.chmod(device, 0o666)
+        try:
+            yield
+        finally:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if was := held.read():
+                    os.chmod(device, int(was, 8))
+                    os.truncate(lock, 0)
+            except BlockingIOError:
+                pass  # another run still needs it
 
 
 @contextmanager
