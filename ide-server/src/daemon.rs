@@ -1,19 +1,23 @@
-//! The daemon's frame: lock, socket, discovery file, signals. What it does is in [`crate::main_loop`].
+//! The daemon's frame: lock, sockets, discovery file, signals. What it does is in [`crate::main_loop`].
 
 pub mod ensure;
 
-use crate::main_loop::{ClientId, Daemon, Event, EventSender, send};
-use crate::rpc::connection;
+use crate::main_loop::{ClientId, Daemon, Event, send};
+use crate::rpc::{connection, http};
 use crate::state::{self, StateFolder};
+use jsonrpsee_server::stop_channel;
 use nix::fcntl::{Flock, FlockArg};
 use protocol::ide::{Discovery, ErrorData, ErrorKind, IDE_PROTOCOL};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// What `serve` ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +40,7 @@ pub fn serve(state: &StateFolder, idle_exit: Option<Duration>) -> Result<Served,
         .map_err(|error| failed("its threads cannot be started", &error))?;
     let outcome = runtime.block_on(run(state, idle_exit));
     // Files first, lock last: who gets the lock finds no socket of ours.
-    for path in [state.socket(), state.discovery()] {
+    for path in [state.socket(), state.http_socket(), state.discovery()] {
         if let Err(error) = state::remove(&path) {
             tracing::error!(path = %path.display(), %error, "cannot be removed");
         }
@@ -69,14 +73,14 @@ async fn run(state: &StateFolder, idle_exit: Option<Duration>) -> io::Result<()>
     // Left by a daemon that was killed: the lock is ours, so nobody listens there, and who connects from now on must
     // not read of that one.
     state::remove(&state.discovery())?;
-    state::remove(&state.socket())?;
-    let listener = UnixListener::bind(state.socket())?;
-    std::fs::set_permissions(state.socket(), std::fs::Permissions::from_mode(0o600))?;
+    let listener = listen(&state.socket())?;
+    let http_listener = listen(&state.http_socket())?;
     let discovery = Discovery {
         pid: std::process::id(),
         version: protocol::VERSION.to_owned(),
         protocols: vec![IDE_PROTOCOL],
         socket: state.socket().display().to_string(),
+        http_socket: state.http_socket().display().to_string(),
         started_at: state::now(),
     };
     let (events, inbox) = mpsc::unbounded_channel();
@@ -93,14 +97,40 @@ async fn run(state: &StateFolder, idle_exit: Option<Duration>) -> io::Result<()>
     // Whoever finds this file finds a listening socket.
     state::write_private(&state.discovery(), &serde_json::to_vec_pretty(&discovery)?)?;
     tracing::info!(socket = discovery.socket, version = discovery.version, "the daemon listens");
-    tokio::spawn(accept(listener, events));
+    let (stop, _stops_when_dropped) = stop_channel();
+    let numbers = Arc::new(AtomicU64::new(1));
+    let lsp_events = events.clone();
+    tokio::spawn(accept(listener, Arc::clone(&numbers), move |stream, client| {
+        let (reader, writer) = stream.into_split();
+        tokio::spawn(connection::serve(client, reader, writer, lsp_events.clone()));
+    }));
+    let visitors = Arc::new(Semaphore::new(http::MAX_CONNECTIONS as usize));
+    tokio::spawn(accept(http_listener, numbers, move |stream, client| {
+        let Ok(room) = Arc::clone(&visitors).try_acquire_owned() else {
+            return tracing::warn!("a client of the HTTP door is turned away: there are too many");
+        };
+        let serving = http::serve(client, stream, events.clone(), stop.clone());
+        tokio::spawn(async move {
+            serving.await;
+            drop(room);
+        });
+    }));
     daemon.run(inbox).await;
     Ok(())
 }
 
-async fn accept(listener: UnixListener, events: EventSender) {
+/// A socket for this user alone, at a path where a daemon that was killed may have left one.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    state::remove(path)?;
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Lets this user's connections in, for ever; each has a number of its own.
+async fn accept(listener: UnixListener, numbers: Arc<AtomicU64>, serve: impl Fn(UnixStream, ClientId)) {
     let me = nix::unistd::geteuid().as_raw();
-    for number in 1.. {
+    loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -111,14 +141,9 @@ async fn accept(listener: UnixListener, events: EventSender) {
             }
         };
         match stream.peer_cred() {
-            Ok(peer) if peer.uid() == me => serve_client(stream, ClientId(number), &events),
+            Ok(peer) if peer.uid() == me => serve(stream, ClientId(numbers.fetch_add(1, Ordering::Relaxed))),
             Ok(peer) => tracing::warn!(uid = peer.uid(), "another user's connection is refused"),
             Err(error) => tracing::warn!(%error, "a connection without credentials is refused"),
         }
     }
-}
-
-fn serve_client(stream: UnixStream, client: ClientId, events: &EventSender) {
-    let (reader, writer) = stream.into_split();
-    tokio::spawn(connection::serve(client, reader, writer, events.clone()));
 }

@@ -1,7 +1,7 @@
 //! The folder of the user's in which daemon, sessions and agents leave what others must find.
 //!
 //! ```text
-//! ide-v1.sock  ide-v1.json  ide-v1.lock  daemon.log
+//! ide-v1.sock  ide-v1-http.sock  ide-v1.json  ide-v1.lock  daemon.log
 //! sessions/<session>/   session.json (ours), host.sock, host.json, host.log (the session host's)
 //! agents/<agent>.json   and, for an agent on this machine, <agent>.sock and <agent>.log
 //! ```
@@ -75,6 +75,11 @@ impl StateFolder {
     /// The daemon's socket.
     pub fn socket(&self) -> PathBuf {
         self.root.join(format!("ide-v{IDE_PROTOCOL}.sock"))
+    }
+
+    /// The daemon's socket for HTTP and WebSocket.
+    pub fn http_socket(&self) -> PathBuf {
+        self.root.join(format!("ide-v{IDE_PROTOCOL}-http.sock"))
     }
 
     /// What the daemon says of itself.

@@ -93,7 +93,14 @@ fn document() -> String {
     let mut text = "# The editor's wire\n\nGenerated from `schemas/protocol/src/ide` by `ide-server/tests/protocol_doc.rs`; \
          do not edit.\n\nJSON-RPC 2.0 with LSP framing (`Content-Length` headers) on the Unix socket that `mirrord-ide serve \
          --ensure` prints. `initialize`, `initialized`, `shutdown`, `exit`, `$/cancelRequest` and `$/progress` keep their \
-         LSP meaning. Unknown fields are skipped, absent ones have defaults.\n\n## Methods\n"
+         LSP meaning. Unknown fields are skipped, absent ones have defaults.\n\nScripts may use the second socket that it \
+         prints, `httpSocket`: the same methods over HTTP (one request a POST) and WebSocket, without framing of their own. \
+         A connection is one client: what it asked for is taken back when it closes. `initialize` is optional there. A \
+         WebSocket that has called `daemon/subscribe` is told the notifications of its requests as `daemon/notification` \
+         with `params.result` = `{method, params}`; plain HTTP has none. No TCP port is ever opened.\n\n```sh\n\
+         curl --unix-socket \"$(mirrord-ide serve --ensure | jq -r .httpSocket)\" http://localhost/ \\\n  \
+         -H 'Content-Type: application/json' -d '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"session/list\"}'\n```\n\n## \
+         Methods\n"
         .to_owned();
     for item in items.iter().filter(|item| item.name_on_wire.is_some()) {
         let name = item.name_on_wire.as_deref().unwrap();

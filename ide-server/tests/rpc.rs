@@ -33,6 +33,7 @@ impl Home {
             version: protocol::VERSION.to_owned(),
             protocols: vec![1],
             socket: "in memory".to_owned(),
+            http_socket: String::new(),
             started_at: 0,
         };
         tokio::spawn(Daemon::new(state, events.clone(), discovery, None).run(inbox));
@@ -319,6 +320,7 @@ async fn a_session_of_an_earlier_daemon_whose_program_is_gone_is_cleared_away() 
         version: protocol::VERSION.to_owned(),
         protocols: vec![1],
         socket: "in memory".to_owned(),
+        http_socket: String::new(),
         started_at: 0,
     };
     tokio::spawn(Daemon::new(state, events.clone(), discovery, None).run(inbox));

@@ -108,7 +108,7 @@ class Laptop:
         while True:
             daemon = self.daemon() if daemon_may_live else None
             found = [f"process {pid}: {command}" for pid, command in self.processes() if not daemon or pid != daemon["pid"]]
-            found += [f"socket {path}" for path in self.state.rglob("*") if path.is_socket() and not (daemon and str(path) == daemon["socket"])]
+            found += [f"socket {path}" for path in self.state.rglob("*") if path.is_socket() and not (daemon and str(path) in (daemon["socket"], daemon["httpSocket"]))]
             if not found or time.monotonic() > end:
                 return found
             time.sleep(0.05)

@@ -22,12 +22,23 @@ const QUEUE: usize = 512;
 #[derive(Clone, Debug)]
 pub struct Outbox {
     messages: mpsc::Sender<Vec<u8>>,
+    framing: Framing,
+}
+
+/// How messages are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// By a header with their length.
+    Lsp,
+    /// By the wire below.
+    None,
 }
 
 impl Outbox {
-    fn new() -> (Self, mpsc::Receiver<Vec<u8>>) {
+    /// An outbox and what comes of it; more than [`QUEUE`] messages do not wait.
+    pub(super) fn new(framing: Framing) -> (Self, mpsc::Receiver<Vec<u8>>) {
         let (messages, written) = mpsc::channel(QUEUE);
-        (Self { messages }, written)
+        (Self { messages, framing }, written)
     }
 
     /// Sends a notification unless the client is too slow or gone; says whether it was taken.
@@ -42,7 +53,12 @@ impl Outbox {
 
     fn notify_as<T: serde::Serialize>(&self, method: &str, params: &T) -> bool {
         let message = serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params });
-        self.messages.try_send(encode(message.to_string().as_bytes())).is_ok()
+        let body = message.to_string().into_bytes();
+        let message = match self.framing {
+            Framing::Lsp => encode(&body),
+            Framing::None => body,
+        };
+        self.messages.try_send(message).is_ok()
     }
 }
 
@@ -52,7 +68,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let (outbox, queue) = Outbox::new();
+    let (outbox, queue) = Outbox::new(Framing::Lsp);
     if events.send(Event::Connected { client, outbox: outbox.clone() }).is_err() {
         return;
     }

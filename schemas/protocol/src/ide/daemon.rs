@@ -62,6 +62,9 @@ pub struct Discovery {
     pub protocols: Vec<u32>,
     /// The socket's path.
     pub socket: String,
+    /// The path of the socket that speaks HTTP and WebSocket.
+    #[serde(default)]
+    pub http_socket: String,
     /// Milliseconds since 1970.
     pub started_at: u64,
 }
