@@ -35,21 +35,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={}", workspace.join(folder).display());
     }
     let target_folder = out.ancestors().nth(4).unwrap_or(&out).join("embedded");
-    let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
-    let agent = build_agent(&workspace, &target_folder, &arch)?;
-    let stage0 = build_stage0(&workspace, &target_folder, &arch)?;
-    let layer = build_layer(&workspace, &target_folder, &env::var("TARGET")?)?;
-
-    let mut text = String::new();
-    for (name, file) in [("AGENT", &agent), ("STAGE0", &stage0), ("LAYER", &layer)] {
-        let hash: String = Sha256::digest(fs::read(file)?).iter().map(|byte| format!("{byte:02x}")).collect();
-        // Copied, so that a later run of the inner cargo does not change what an older binary's dep-info names.
-        let copy = out.join(name.to_lowercase());
-        fs::copy(file, &copy)?;
-        text.push_str(&format!(
-            "const {name}: Piece = Piece {{ bytes: include_bytes!({copy:?}), sha256: {hash:?} }};\n"
-        ));
+    let own = env::var("CARGO_CFG_TARGET_ARCH")?;
+    let embedding = Embedding { workspace: &workspace, target_folder: &target_folder, out: &out };
+    let layer = embedding.layer(&env::var("TARGET")?)?;
+    let mut text = format!("const LAYER: Piece = {};\n", embedding.piece("layer", &layer)?);
+    text.push_str("const AGENTS: &[AgentPieces] = &[\n");
+    for arch in ARCHITECTURES {
+        let Some(how) = Linking::choose(arch, &own) else {
+            println!(
+                "cargo::warning=no agent for {arch} nodes in this build: `rustup target add {}` brings what it takes",
+                musl(arch)
+            );
+            continue;
+        };
+        let agent = embedding.piece(&format!("agent-{arch}"), &embedding.program("agent", &how)?)?;
+        let stage0 = embedding.piece(&format!("stage0-{arch}"), &embedding.program("stage0", &how)?)?;
+        text.push_str(&format!("AgentPieces {{ arch: {arch:?}, agent: {agent}, stage0: {stage0} }},\n"));
     }
+    text.push_str("];\n");
     fs::write(out.join("embedded.rs"), text)?;
     println!("cargo::rustc-cfg=embedded");
     Ok(())
@@ -63,35 +66,65 @@ fn asked_for_a_binary() -> bool {
     !words.any(|word| matches!(word, b"check" | b"c" | b"clippy" | b"doc" | b"fix" | b"metadata"))
 }
 
-fn build_agent(workspace: &Path, target_folder: &Path, arch: &str) -> io::Result<PathBuf> {
-    let triple = build_static(workspace, target_folder, "agent", arch)?;
-    Ok(target_folder.join(triple).join("embedded/agent"))
+/// Processors of nodes that agents are built for.
+const ARCHITECTURES: [&str; 2] = ["x86_64", "aarch64"];
+
+fn musl(arch: &str) -> String {
+    format!("{arch}-unknown-linux-musl")
 }
 
-fn build_stage0(workspace: &Path, target_folder: &Path, arch: &str) -> io::Result<PathBuf> {
-    let triple = build_static(workspace, target_folder, "stage0", arch)?;
-    Ok(target_folder.join(triple).join("embedded/stage0"))
+/// How a program is built that needs nothing of the image it runs in.
+struct Linking {
+    triple: String,
+    flags: &'static str,
 }
 
-/// Builds a program that needs nothing of the image it runs in; says for which target.
-fn build_static(workspace: &Path, target_folder: &Path, package: &str, arch: &str) -> io::Result<String> {
-    let musl = format!("{arch}-unknown-linux-musl");
-    let (triple, flags) = if is_installed(&musl) {
-        (musl, "")
-    } else {
-        let gnu = format!("{arch}-unknown-linux-gnu");
-        println!(
-            "cargo::warning=target {musl} is not installed; {package} is linked statically against glibc"
-        );
-        (gnu, "-C target-feature=+crt-static")
-    };
-    cargo(workspace, target_folder, package, &triple, flags)?;
-    Ok(triple)
+impl Linking {
+    /// `None` where nothing is installed that builds for another processor.
+    fn choose(arch: &str, own: &str) -> Option<Self> {
+        let triple = musl(arch);
+        match (is_installed(&triple), arch == own) {
+            (true, true) => Some(Self { triple, flags: "" }),
+            // The toolchain's own linker and musl's own start files: no C compiler for that processor is needed.
+            (true, false) => Some(Self { triple, flags: "-C linker=rust-lld -C link-self-contained=yes" }),
+            (false, true) => {
+                println!(
+                    "cargo::warning=target {triple} is not installed; the agent is linked statically against glibc"
+                );
+                let triple = format!("{arch}-unknown-linux-gnu");
+                Some(Self { triple, flags: "-C target-feature=+crt-static" })
+            }
+            (false, false) => None,
+        }
+    }
 }
 
-fn build_layer(workspace: &Path, target_folder: &Path, triple: &str) -> io::Result<PathBuf> {
-    cargo(workspace, target_folder, "preload-layer", triple, "")?;
-    Ok(target_folder.join(triple).join("embedded/libpreload_layer.so"))
+/// Where things are built and put.
+struct Embedding<'a> {
+    workspace: &'a Path,
+    target_folder: &'a Path,
+    out: &'a Path,
+}
+
+impl Embedding<'_> {
+    fn program(&self, package: &str, how: &Linking) -> io::Result<PathBuf> {
+        cargo(self.workspace, self.target_folder, package, &how.triple, how.flags)?;
+        Ok(self.target_folder.join(&how.triple).join("embedded").join(package))
+    }
+
+    fn layer(&self, triple: &str) -> io::Result<PathBuf> {
+        cargo(self.workspace, self.target_folder, "preload-layer", triple, "")?;
+        Ok(self.target_folder.join(triple).join("embedded/libpreload_layer.so"))
+    }
+
+    /// The expression that is a file with its hash.
+    fn piece(&self, name: &str, file: &Path) -> io::Result<String> {
+        let hash: String = Sha256::digest(fs::read(file)?).iter().map(|byte| format!("{byte:02x}")).collect();
+        // Copied, so that a later run of the inner cargo does not change what an older binary's dep-info names.
+        let copy = self.out.join(name);
+        fs::copy(file, &copy)?;
+        Ok(format!("Piece {{ bytes: include_bytes!({copy:?}), sha256: {hash:?} }}"))
+    }
 }
 
 fn is_installed(triple: &str) -> bool {

@@ -47,7 +47,7 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
             "without a target there is no image on a node that the agent could be delivered to",
         ));
     }
-    if is_delivered && crate::embedded::delivery()?.is_none() {
+    if is_delivered && crate::embedded::delivery(std::env::consts::ARCH)?.is_none() {
         return Err(no_image(
             "no image is named for the agent, and this debug build has no stage 0 to deliver it",
         ));
@@ -73,10 +73,10 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
         summary.instance = format!("pod {}", found.name);
         summary.container = Some(found.container.clone());
         steps.report(format!("reading what pod {} declares", found.name));
-        let (read, fits) = tokio::join!(declared::read(&access, &namespace, &found), async {
-            if is_delivered { check_architecture(&access, &found.node).await } else { Ok(()) }
+        let (read, arch) = tokio::join!(declared::read(&access, &namespace, &found), async {
+            if is_delivered { architecture_of(&access, &found.node).await } else { Ok(String::new()) }
         });
-        fits?;
+        let arch = arch?;
         declared = Some(read?);
         notices = found.notices.clone();
         if agent.ephemeral() {
@@ -85,6 +85,7 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
         }
         delivered = found.spec.image.clone().filter(|_| is_delivered).map(|image| DeliveredTo {
             image: delivery::image_on_node(&image, &found.image_id),
+            arch,
             // Secrets of another namespace cannot be named; the node has the image anyhow.
             pull_secrets: if is_own_namespace { found.pull_secrets.clone() } else { Vec::new() },
         });
@@ -120,29 +121,37 @@ fn no_image(message: &str) -> ErrorData {
     ErrorData::new(ErrorKind::AgentFailed, message, help).fact("phase", "image")
 }
 
-/// Refuses a node whose processor our agent is not for. A user who may not read nodes is not asked to.
-async fn check_architecture(access: &Access, node: &str) -> Result<(), ErrorData> {
+/// The processor of a node, as Rust names it; refused where we carry no agent for it. A user who may not read nodes is not
+/// asked to: then it is taken to be ours.
+async fn architecture_of(access: &Access, node: &str) -> Result<String, ErrorData> {
+    let ours = std::env::consts::ARCH.to_owned();
     let nodes: Api<Node> = Api::all(access.client.clone());
     let labels = match access.timely(nodes.get_opt(node)).await {
         Ok(found) => found.and_then(|node| node.metadata.labels).unwrap_or_default(),
-        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 403 => return Ok(ours),
         Err(error) => return Err(access::explain(&error, &access.doing("get the target's node"))),
     };
-    let ours = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
-    match labels.get("kubernetes.io/arch") {
-        Some(theirs) if theirs != ours => Err(ErrorData::new(
+    match labels.get("kubernetes.io/arch").map(|label| named_as_in_rust(label)) {
+        Some(arch) if !crate::embedded::architectures().contains(&arch) => Err(ErrorData::new(
             ErrorKind::AgentFailed,
             format!(
-                "node {node} is of architecture {theirs}, and this mirrord-ide carries an agent for {ours}"
+                "node {node} is of architecture {arch}, and this mirrord-ide carries agents for {} alone",
+                crate::embedded::architectures().join(" and ")
             ),
             "set agent.image to an agent for that architecture",
         )
         .fact("phase", "architecture")
         .fact("node", node)),
-        _ => Ok(()),
+        Some(arch) => Ok(arch.to_owned()),
+        None => Ok(ours),
+    }
+}
+
+/// Kubernetes names processors as Go does.
+fn named_as_in_rust(label: &str) -> &str {
+    match label {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        other => other,
     }
 }

@@ -3,9 +3,7 @@
 //! A release build carries them (see `build.rs`). A debug build takes the paths in `MIRRORD_IDE_AGENT`,
 //! `MIRRORD_IDE_STAGE0` and `MIRRORD_IDE_LAYER`, so that tests choose what they test.
 
-use protocol::ide::ErrorData;
-#[cfg(not(embedded))]
-use protocol::ide::ErrorKind;
+use protocol::ide::{ErrorData, ErrorKind};
 use std::borrow::Cow;
 use std::path::PathBuf;
 
@@ -15,7 +13,10 @@ include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 /// Where the agent's executable is, unpacked if need be.
 pub fn agent() -> Result<PathBuf, ErrorData> {
     #[cfg(embedded)]
-    return unpack::unpack("agent", 0o755, &AGENT);
+    return match AGENTS.iter().find(|pieces| pieces.arch == std::env::consts::ARCH) {
+        Some(pieces) => unpack::unpack("agent", 0o755, &pieces.agent),
+        None => Err(no_agent_for(std::env::consts::ARCH)),
+    };
     #[cfg(not(embedded))]
     from_environment("MIRRORD_IDE_AGENT")?.ok_or_else(|| {
         ErrorData::new(
@@ -45,17 +46,42 @@ pub struct Delivery {
     pub agent_sha256: String,
 }
 
-/// What is delivered; `None` in a debug build that was not given `MIRRORD_IDE_STAGE0`.
-pub fn delivery() -> Result<Option<Delivery>, ErrorData> {
+/// Processors whose agents this build carries, as Rust names them.
+pub fn architectures() -> Vec<&'static str> {
     #[cfg(embedded)]
-    return Ok(Some(Delivery {
-        stage0: Cow::Borrowed(STAGE0.bytes),
-        agent: Cow::Borrowed(AGENT.bytes),
-        agent_sha256: AGENT.sha256.to_owned(),
-    }));
+    return AGENTS.iter().map(|pieces| pieces.arch).collect();
+    #[cfg(not(embedded))]
+    vec![std::env::consts::ARCH]
+}
+
+#[cfg(embedded)]
+fn no_agent_for(arch: &str) -> ErrorData {
+    ErrorData::new(
+        ErrorKind::AgentFailed,
+        format!("this mirrord-ide carries no agent for {arch}, only for {}", architectures().join(", ")),
+        "build it where that target is installed (rustup target add), or name an image by agent.image",
+    )
+}
+
+/// What is delivered to a node of this processor; `None` in a debug build that was not given `MIRRORD_IDE_STAGE0`.
+///
+/// # Errors
+/// No agent for it is carried.
+pub fn delivery(arch: &str) -> Result<Option<Delivery>, ErrorData> {
+    #[cfg(embedded)]
+    return match AGENTS.iter().find(|pieces| pieces.arch == arch) {
+        Some(pieces) => Ok(Some(Delivery {
+            stage0: Cow::Borrowed(pieces.stage0.bytes),
+            agent: Cow::Borrowed(pieces.agent.bytes),
+            agent_sha256: pieces.agent.sha256.to_owned(),
+        })),
+        None => Err(no_agent_for(arch)),
+    };
     #[cfg(not(embedded))]
     {
         use sha2::{Digest, Sha256};
+        // The pieces that the environment names are taken as they are, for whatever they were built.
+        let _ = arch;
         let Some(stage0) = from_environment("MIRRORD_IDE_STAGE0")? else { return Ok(None) };
         let read = |path: PathBuf| {
             std::fs::read(&path).map_err(|error| {
@@ -87,6 +113,15 @@ fn from_environment(name: &str) -> Result<Option<PathBuf>, ErrorData> {
 struct Piece {
     bytes: &'static [u8],
     sha256: &'static str,
+}
+
+/// What nodes of one processor are given.
+#[cfg(embedded)]
+struct AgentPieces {
+    /// As Rust names it.
+    arch: &'static str,
+    agent: Piece,
+    stage0: Piece,
 }
 
 #[cfg(any(embedded, test))]

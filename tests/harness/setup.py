@@ -110,6 +110,11 @@ def local(install: bool):
     """What the tests on a local target need: the venv, the samples, the product itself."""
     packages({"iproute2": has("ip"), "util-linux": has("unshare", "nsenter")}, install)
     venv(install)
+    other = {"x86_64": "qemu-aarch64"}.get(os.uname().machine, "qemu-x86_64")
+    try:
+        packages({"qemu-user": has(other)}, install)
+    except Missing as reason:
+        say(f"agents for nodes of another processor are not tried: {reason}")
     try:
         packages({"default-jdk-headless": has("javac", "jdb")}, install)
     except Missing as reason:
@@ -124,16 +129,17 @@ def local(install: bool):
 
 
 def musl():
-    """The agent is linked static with musl where rustup can bring it, else with glibc's static archive."""
-    target = f"{os.uname().machine}-unknown-linux-musl"
+    """The agents are linked static with musl where rustup can bring it; our own else with glibc's static archive."""
     if not has("rustup"):
-        say(f"no rustup here: the agent is built with +crt-static instead of {target}")
+        say("no rustup here: the agent is built with +crt-static, and there is none for nodes of another processor")
         return
-    if target not in run(["rustup", "target", "list", "--installed"], cwd=places.ROOT).split():
-        try:
-            run(["rustup", "target", "add", target], cwd=places.ROOT)
-        except Missing as reason:
-            say(f"{target} cannot be had, so the agent is built with +crt-static: {reason}")
+    installed = run(["rustup", "target", "list", "--installed"], cwd=places.ROOT).split()
+    for target in ("x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"):
+        if target not in installed:
+            try:
+                run(["rustup", "target", "add", target], cwd=places.ROOT)
+            except Missing as reason:
+                say(f"{target} cannot be had, so there is no such agent, or one with +crt-static: {reason}")
 
 
 def cluster(install: bool):

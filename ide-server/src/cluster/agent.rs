@@ -36,7 +36,7 @@ pub(crate) async fn create(
 ) -> Result<AgentRecord, NotMade> {
     let client = access::client(&spec.access).await?;
     let delivery = match &spec.delivered {
-        Some(_) => embedded::delivery()?,
+        Some(to) => embedded::delivery(&to.arch)?,
         None => None,
     };
     if spec.inside.is_none()

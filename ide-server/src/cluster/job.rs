@@ -120,10 +120,11 @@ fn pod_spec(spec: &ClusterSpec, order: &Order, delivery: Option<&Delivery>) -> V
     let of_target = delivered.map(|to| to.pull_secrets.as_slice()).unwrap_or_default();
     let secrets = agent.image_pull_secrets().chain(of_target.iter().map(String::as_str));
     let secrets: Vec<Value> = secrets.map(|name| json!({ "name": name })).collect();
-    let mut volumes = vec![json!({ "name": "agent", "emptyDir": {} })];
+    let mut volumes = Vec::new();
     if delivered.is_some() {
         volumes.push(delivery::volume(&order.agent));
     }
+    volumes.push(json!({ "name": "agent", "emptyDir": {} }));
     pod["volumes"] = volumes.into();
     if !secrets.is_empty() {
         pod["imagePullSecrets"] = secrets.into();

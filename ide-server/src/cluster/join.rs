@@ -112,7 +112,8 @@ fn annotation<'a>(pod: &'a Pod, name: &str) -> &'a str {
 
 /// Whether an agent's pod is of our own version, looks at the same container, and can do what we need.
 fn fits(pod: &Pod, spec: &ClusterSpec, target: &TargetPod) -> bool {
-    let ours = embedded::delivery().ok().flatten().map(|delivery| delivery.agent_sha256);
+    let arch = spec.delivered.as_ref().map_or(std::env::consts::ARCH, |to| to.arch.as_str());
+    let ours = embedded::delivery(arch).ok().flatten().map(|delivery| delivery.agent_sha256);
     let theirs = Some(annotation(pod, "mirrord-ide/agent-sha256")).filter(|hash| !hash.is_empty());
     let is_same_build = theirs.is_none() || theirs == ours.as_deref();
     let runs = pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));

@@ -117,6 +117,8 @@ async fn once(spec: &ClusterSpec, known: &TargetPod, wanted: &Target) -> Result<
     let delivered = match (&spec.delivered, &found.spec.image) {
         (Some(to), Some(image)) => Some(DeliveredTo {
             image: delivery::image_on_node(image, &found.image_id),
+            // A workload's pods run on nodes of one kind, or its image is for several: the node's own is looked up again.
+            arch: super::architecture_of(&access, &found.node).await?,
             pull_secrets: to.pull_secrets.clone(),
         }),
         (delivered, _) => delivered.clone(),

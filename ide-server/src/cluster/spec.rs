@@ -35,6 +35,8 @@ pub struct ClusterSpec {
 pub struct DeliveredTo {
     /// The image.
     pub image: String,
+    /// The node's processor, as Rust names it.
+    pub arch: String,
     /// Names of the secrets that it is pulled with.
     pub pull_secrets: Vec<String>,
 }
