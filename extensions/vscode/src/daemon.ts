@@ -1,0 +1,107 @@
+// The connection to the daemon: LSP framing on its Unix socket. A bundle of its own, loaded at the first use, so that
+// the extension's activation does not wait for the language client to be read.
+
+import { execFile } from "node:child_process";
+import { connect, type Socket } from "node:net";
+import type * as vscode from "vscode";
+import {
+    CloseAction,
+    ErrorAction,
+    LanguageClient,
+    NotificationType,
+    ProgressType,
+    RevealOutputChannelOn,
+    State,
+    type LanguageClientOptions,
+    type StreamInfo,
+} from "vscode-languageclient/node";
+import type { ClientOptions, Discovery, Methods, Notices } from "./protocol.js";
+
+/** The protocols that this extension speaks. */
+const PROTOCOL = { min: 1, max: 1 };
+
+/** What a connection is made with. */
+export interface Place {
+    /** The `mirrord-ide` program. */
+    binary: string;
+    /** This extension's version. */
+    version: string;
+    channel: vscode.LogOutputChannel;
+}
+
+/** One connection; ended once it has been closed by either side. */
+export class Connection {
+    private constructor(private readonly client: LanguageClient) {}
+
+    /** Starts a daemon unless one answers, and connects. Fails with the daemon's own words. */
+    static async open(place: Place, onClosed: () => void, onEvent: (params: Notices["session/event"]) => void): Promise<Connection> {
+        const discovery = await ensure(place.binary);
+        const initializationOptions: ClientOptions = { client: "vscode", clientVersion: place.version, editor: true, protocol: PROTOCOL };
+        const options: LanguageClientOptions = {
+            documentSelector: [],
+            initializationOptions,
+            outputChannel: place.channel,
+            traceOutputChannel: place.channel,
+            revealOutputChannelOn: RevealOutputChannelOn.Never,
+            initializationFailedHandler: () => false,
+            // Whoever asks next connects anew; the language client's own restarts would keep a daemon from ending.
+            errorHandler: {
+                error: () => ({ action: ErrorAction.Shutdown, handled: true }),
+                closed: () => ({ action: CloseAction.DoNotRestart, handled: true }),
+            },
+        };
+        const client = new LanguageClient("mirrord", "mirrord", () => dial(discovery.socket), options);
+        client.onNotification(new NotificationType<Notices["session/event"]>("session/event"), onEvent);
+        client.onDidChangeState(({ newState }) => {
+            if (newState === State.Stopped) {
+                onClosed();
+            }
+        });
+        await client.start();
+        return new Connection(client);
+    }
+
+    request<Name extends keyof Methods>(name: Name, params: Methods[Name]["params"], token?: vscode.CancellationToken): Promise<Methods[Name]["answer"]> {
+        return this.client.sendRequest<Methods[Name]["answer"]>(name, params, token);
+    }
+
+    /** Has `handle` told what is reported under `progressToken`. */
+    onProgress<T>(progressToken: string, handle: (value: T) => void): vscode.Disposable {
+        return this.client.onProgress(new ProgressType<T>(), progressToken, handle);
+    }
+
+    /** Says goodbye; the daemon keeps what runs. */
+    async close(): Promise<void> {
+        if (this.client.isRunning()) {
+            await this.client.stop(1000);
+        }
+    }
+}
+
+function ensure(binary: string): Promise<Discovery> {
+    return new Promise((resolve, reject) => {
+        execFile(binary, ["serve", "--ensure"], { timeout: 20_000 }, (error, stdout, stderr) => {
+            if (error) {
+                const said = stderr.trim().replace(/^mirrord-ide: /u, "");
+                reject(new Error(said || `${binary} cannot be run: ${error.message}`));
+                return;
+            }
+            try {
+                resolve(JSON.parse(stdout) as Discovery);
+            } catch {
+                reject(new Error(`${binary} is no mirrord-ide: serve --ensure printed ${JSON.stringify(stdout.slice(0, 80))}`));
+            }
+        });
+    });
+}
+
+function dial(path: string): Promise<StreamInfo> {
+    return new Promise((resolve, reject) => {
+        const socket: Socket = connect(path);
+        socket.once("error", reject);
+        socket.once("connect", () => {
+            socket.off("error", reject);
+            resolve({ reader: socket, writer: socket });
+        });
+    });
+}
