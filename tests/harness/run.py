@@ -32,7 +32,7 @@ FOLDERS = {
     "rpc": (["local"], ALONE),
     "agent": (["local"], ALONE),
     "cluster": (["local", "cluster"], BESIDE_CLUSTER),
-    "editors": (["local"], ALONE),
+    "editors": (["local", "cluster", "editors"], BESIDE_CLUSTER),
 }
 CLONE_NEWNET = 0x40000000
 # The status of `tests/cluster/up` where a cluster is up.

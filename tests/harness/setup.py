@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import places  # noqa: E402
+from harness import places, setup_editors  # noqa: E402
 from harness.image import python_root  # noqa: E402
 
-PARTS = ["tidy", "local", "cluster"]
+PARTS = ["tidy", "local", "cluster", "editors"]
 
 
 class Missing(Exception):
@@ -150,6 +150,14 @@ def cluster(install: bool):
     run([build])
 
 
+def editors(install: bool):
+    packages(setup_editors.wanted(), install)
+    setup_editors.code_server(say, run)
+    setup_editors.tools(run)
+    setup_editors.go_cache(run)
+    setup_editors.extension(run, stamped)
+
+
 def set_up(parts, install: bool) -> dict[str, str]:
     """Builds the parts named; answers with the reason for each one that cannot be had. Root installs unasked."""
     install = install or os.geteuid() == 0
@@ -158,7 +166,7 @@ def set_up(parts, install: bool) -> dict[str, str]:
     reasons = {}
     for part in parts:
         try:
-            {"tidy": tidy, "local": local, "cluster": cluster}[part](install)
+            {"tidy": tidy, "local": local, "cluster": cluster, "editors": editors}[part](install)
         except (Missing, places.NotBuilt) as reason:
             reasons[part] = str(reason)
     return reasons

@@ -62,7 +62,8 @@ export class Connection {
     }
 
     request<Name extends keyof Methods>(name: Name, params: Methods[Name]["params"], token?: vscode.CancellationToken): Promise<Methods[Name]["answer"]> {
-        return this.client.sendRequest<Methods[Name]["answer"]>(name, params, token);
+        // An absent token given as an argument would be taken for a second parameter.
+        return token ? this.client.sendRequest(name, params, token) : this.client.sendRequest(name, params);
     }
 
     /** Has `handle` told what is reported under `progressToken`. */

@@ -6,6 +6,8 @@ import type { Logs } from "./logs.js";
 
 /** The JSON-RPC code of a request that was taken back. */
 const CANCELLED = -32800;
+/** The JSON-RPC code of a method that is not served. */
+const NO_METHOD = -32601;
 
 /** Whether a request failed because it was taken back. */
 export function isCancelled(error: unknown): boolean {
@@ -17,6 +19,9 @@ export function problemOf(error: unknown): ErrorFields {
     const data = fieldOf(error, "data");
     if (typeof fieldOf(data, "message") === "string" && typeof fieldOf(data, "kind") === "string") {
         return { help: "", ...(data as object) } as ErrorFields;
+    }
+    if (fieldOf(error, "code") === NO_METHOD) {
+        return { kind: "protocol-mismatch", message: "the mirrord-ide that answers is older than this extension", help: 'clear the setting "mirrord.binary", then end the old daemon: mirrord-ide stop --all' };
     }
     const message = error instanceof Error ? error.message : String(error);
     const [first = message, ...rest] = message.split("\n");

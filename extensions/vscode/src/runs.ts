@@ -6,10 +6,8 @@ import type { Logs } from "./logs.js";
 import { problemOf } from "./problem.js";
 import type { Sessions } from "./sessions.js";
 
-/** How long a session may outlive its debugger by itself, in milliseconds. */
-const GRACE = 3000;
-/** VS Code's restart runs the same plan again, 300 ms and the tasks' time after the end. */
-const RESTART = 60_000;
+/** Milliseconds that a session may outlive its debugger by itself; VS Code's restart comes 300 ms and the tasks' time after. */
+const TIMES = { grace: 3000, restart: 60_000 };
 
 export class Runs implements vscode.DebugAdapterTrackerFactory, vscode.Disposable {
     /** Debug sessions now, by plan. */
@@ -22,6 +20,7 @@ export class Runs implements vscode.DebugAdapterTrackerFactory, vscode.Disposabl
         private readonly daemon: Daemon,
         private readonly sessions: Sessions,
         private readonly logs: Logs,
+        private readonly times = TIMES,
     ) {}
 
     createDebugAdapterTracker(session: vscode.DebugSession): vscode.DebugAdapterTracker {
@@ -49,9 +48,9 @@ export class Runs implements vscode.DebugAdapterTrackerFactory, vscode.Disposabl
         this.running.get(plan)?.delete(session.id);
         if (!this.left.delete(session.id)) {
             const over = this.sessions.ofPlan(plan).map((one) => one.session);
-            this.after(GRACE, () => this.end(over));
+            this.after(this.times.grace, () => this.end(over));
         }
-        this.after(RESTART, async () => {
+        this.after(this.times.restart, async () => {
             if (this.running.get(plan)?.size === 0 && this.sessions.ofPlan(plan).length === 0) {
                 this.running.delete(plan);
                 this.sessions.forget(plan);

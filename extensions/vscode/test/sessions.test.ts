@@ -1,0 +1,212 @@
+import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
+import type * as vscode from "vscode";
+import { Runs } from "../src/runs.js";
+import type { News, SessionEvent, SessionInfo } from "../src/protocol.js";
+import { Sessions } from "../src/sessions.js";
+import { Status, showSessions } from "../src/status.js";
+import { FakeDaemon, Memory, logs, ready, run, soon } from "./support.js";
+import { reset, shown, type MarkdownString } from "./vscode.js";
+
+const state = (now: "running" | "ending" | "ended"): News => ({ kind: "state", state: now, message: "because" });
+const happened = (event: SessionEvent): News => ({ kind: "happened", happened: event });
+const port = { pod_port: 80, local_port: 8080, mode: "steal", connections: 0 };
+
+function info(session: string, more: Partial<SessionInfo> = {}): SessionInfo {
+    return {
+        session, state: "running", startedAt: 1, command: ["python", "app.py"], target: { path: "deployment/shop", instance: "pod/shop-1", namespace: "shop" },
+        host: { session, debuggee_pid: 7, mode: "traps", agent: "connected", ports: [{ ...port, connections: 5 }] }, ...more,
+    };
+}
+
+describe("a session", () => {
+    let daemon: FakeDaemon;
+    let memory: Memory;
+    let kept: ReturnType<typeof logs>;
+    let sessions: Sessions;
+    const status = () => shown.items.find((one) => one.id === "mirrord.sessions");
+    beforeEach(() => {
+        reset();
+        daemon = new FakeDaemon();
+        memory = new Memory();
+        kept = logs();
+        sessions = new Sessions(daemon, memory, kept);
+        new Status(sessions);
+    });
+    const start = () => sessions.started("app", run, ready);
+    const tell = (seq: number, event: News) => daemon.tell(ready.session, seq, event);
+
+    it("is not shown while there is none", () => {
+        strictEqual(status()?.visible, false);
+    });
+
+    it("shows target, state, connections and warnings", () => {
+        start();
+        tell(1, state("running"));
+        tell(2, happened({ what: "port", ...port }));
+        tell(3, happened({ what: "connection", pod_port: 80, peer_addr: "10.0.0.7:1" }));
+        tell(4, happened({ what: "connection", pod_port: 80, peer_addr: "10.0.0.7:2" }));
+        strictEqual(status()?.visible, true);
+        match(status()?.text ?? "", /deployment\/shop: running \$\(arrow-down\) 2$/u);
+        tell(5, happened({ what: "warning", code: "read-only", message: "the pod's files cannot be written" }));
+        match(status()?.text ?? "", /\$\(warning\) 1$/u);
+        match((status()?.tooltip as MarkdownString).value, /port 80 → 8080: steal[\s\S]*cannot be written/u);
+        deepStrictEqual(shown.messages, [], "a warning is no toast");
+    });
+
+    it("leaves the status bar when it has ended", () => {
+        start();
+        tell(1, state("running"));
+        tell(2, state("ended"));
+        strictEqual(status()?.visible, false);
+        deepStrictEqual(memory.get("mirrord.sessions"), []);
+    });
+
+    it("has a log of its own", async () => {
+        start();
+        tell(1, happened({ what: "process", pid: 9, executable: "/bin/true", coverage: "covered" }));
+        const text = await kept.text(ready.session);
+        match(text, /app acts as deployment\/shop/u);
+        match(text, /process 9: \/bin\/true, covered/u);
+    });
+
+    it("that covers nothing is an error, with its log behind Details", async () => {
+        start();
+        tell(1, happened({ what: "warning", code: "not-covered", message: "no process came under the session within 5 s; start it by python" }));
+        strictEqual(shown.messages.length, 1);
+        strictEqual(shown.messages[0]?.level, "error");
+        shown.messages[0]?.press("Details");
+        strictEqual(String((await soon(() => shown.documents[0], "the log")).uri), `mirrord-log:///${ready.session}.log`);
+    });
+
+    it("that loses its agent says so once, and looks so", () => {
+        start();
+        tell(1, happened({ what: "agent", state: "reconnecting", message: "trying" }));
+        match(status()?.text ?? "", /reconnecting/u);
+        deepStrictEqual(shown.messages, []);
+        tell(2, happened({ what: "agent", state: "lost", message: "the agent is gone" }));
+        tell(3, happened({ what: "agent", state: "lost", message: "the agent is gone" }));
+        strictEqual(shown.messages.length, 1);
+        match(status()?.text ?? "", /agent lost/u);
+    });
+
+    it("of another window does not come up", () => {
+        daemon.tell("other000", 1, state("running"));
+        strictEqual(status()?.visible, false);
+    });
+
+    it("that a restart made by the same plan is followed", async () => {
+        start();
+        tell(1, state("ended"));
+        daemon.on("session/attach", ({ session }) => info(session));
+        daemon.tell("again000", 1, state("running"), "p1");
+        await soon(() => status()?.visible, "shown");
+        match(status()?.text ?? "", /deployment\/shop: running/u);
+        deepStrictEqual(sessions.ofPlan("p1").map((one) => one.session), ["again000"]);
+    });
+
+    it("is followed again after the window was reloaded", async () => {
+        start();
+        const reloaded = new Sessions(daemon, memory, logs());
+        ok(reloaded.hasPast);
+        daemon.on("session/list", () => ({ sessions: [info(ready.session), info("other000")] })).on("session/attach", ({ session }) => info(session));
+        await reloaded.resume();
+        deepStrictEqual(reloaded.all.map((one) => [one.session, one.name, one.target, one.connections, one.state]), [[ready.session, "app", "deployment/shop", 5, "running"]]);
+        deepStrictEqual(daemon.names(), ["session/list", "session/attach"]);
+    });
+
+    it("that ended while the window was away is forgotten", async () => {
+        start();
+        const reloaded = new Sessions(daemon, memory, logs());
+        daemon.on("session/list", () => ({ sessions: [] }));
+        await reloaded.resume();
+        deepStrictEqual([reloaded.all, memory.get("mirrord.sessions")], [[], []]);
+    });
+
+    it("is followed again by the next daemon, from the last event on", async () => {
+        start();
+        tell(7, state("running"));
+        daemon.on("session/list", () => ({ sessions: [info(ready.session)] })).on("session/attach", ({ session }) => info(session));
+        daemon.lost.fire();
+        await soon(() => daemon.names().includes("session/attach"), "attached");
+        deepStrictEqual(daemon.asked.at(-1)?.params, { session: ready.session, fromSeq: 7 });
+    });
+
+    it("is none when the daemon ends: nobody starts another", async () => {
+        daemon.lost.fire();
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        deepStrictEqual(daemon.asked, []);
+    });
+
+    it("can be ended from the list of all windows' sessions", async () => {
+        start();
+        let living = [info(ready.session), info("other000")];
+        daemon.on("session/list", () => ({ sessions: living })).on("session/stop", ({ session }) => {
+            living = living.filter((one) => one.session !== session);
+            return { ended: [session ?? ""], agents: [], left: ["its agent's pod is still there"] };
+        });
+        await showSessions(daemon, sessions, kept);
+        const list = shown.picks[0];
+        strictEqual(list?.items.length, 2);
+        const other = list?.items.find((row) => row.description?.includes("not of this window"));
+        list?.itemButton(other?.label ?? "");
+        await soon(() => list?.items.length === 1, "listed again");
+        deepStrictEqual(daemon.asked.find(({ name }) => name === "session/stop")?.params, { session: "other000" });
+        match(shown.messages[0]?.text ?? "", /Its agent's pod is still there\./u);
+    });
+});
+
+describe("the end of a debug session", () => {
+    const session = (id: string) => ({ id, configuration: {} }) as unknown as vscode.DebugSession;
+    let daemon: FakeDaemon;
+    let sessions: Sessions;
+    let runs: Runs;
+    beforeEach(() => {
+        reset();
+        daemon = new FakeDaemon().on("session/stop", () => ({ ended: [], agents: [] })).on("session/forget", () => ({}));
+        sessions = new Sessions(daemon, new Memory(), logs());
+        runs = new Runs(daemon, sessions, logs(), { grace: 5, restart: 20 });
+        sessions.started("app", run, ready);
+    });
+    const wait = (time = 60) => new Promise((resolve) => setTimeout(resolve, time));
+
+    it("ends its mirrord session when that does not end by itself, then forgets the plan", async () => {
+        runs.started(session("a"), "p1");
+        runs.ended(session("a"), "p1");
+        await soon(() => daemon.names().includes("session/stop"), "stopped");
+        deepStrictEqual(daemon.asked[0]?.params, { session: ready.session });
+        daemon.tell(ready.session, 1, state("ended"));
+        await soon(() => daemon.names().includes("session/forget"), "forgotten");
+    });
+
+    it("stops nothing that has ended with it", async () => {
+        runs.started(session("a"), "p1");
+        runs.ended(session("a"), "p1");
+        daemon.tell(ready.session, 1, state("ended"));
+        await soon(() => daemon.names().includes("session/forget"), "forgotten");
+        deepStrictEqual(daemon.names(), ["session/forget"]);
+    });
+
+    it("by a restart keeps the plan", async () => {
+        runs.started(session("a"), "p1");
+        runs.ended(session("a"), "p1");
+        daemon.tell(ready.session, 1, state("ended"));
+        runs.started(session("a"), "p1");
+        await wait();
+        deepStrictEqual(daemon.names(), []);
+    });
+
+    it("by \"disconnect\" leaves program and session running", async () => {
+        runs.started(session("a"), "p1");
+        runs.createDebugAdapterTracker(session("a")).onWillReceiveMessage?.({ command: "disconnect", arguments: { terminateDebuggee: false } });
+        runs.ended(session("a"), "p1");
+        await wait();
+        deepStrictEqual(daemon.names(), []);
+    });
+
+    it("of a run without mirrord is nobody's business", async () => {
+        runs.started(session("a"), undefined);
+        runs.ended(session("a"), undefined);
+        await wait();
+        deepStrictEqual(daemon.names(), []);
+    });
+});
