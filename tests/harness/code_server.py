@@ -48,9 +48,11 @@ class CodeServer:
 
     def __enter__(self):
         data, extensions = self.folder / "data", self.folder / "extensions"
-        for path in (data / "User", extensions, self.folder / "home"):
+        for path in (data / "User", data / "Machine", extensions, self.folder / "home"):
             path.mkdir(parents=True)
-        (data / "User/settings.json").write_text(json.dumps(self.settings))
+        # Where the window is a browser, what a setting says of this machine stands on this machine.
+        for path in ("User", "Machine"):
+            (data / path / "settings.json").write_text(json.dumps(self.settings))
         self.events_file.touch()
         with open(self.folder / "config.yaml", "w") as config:
             config.write("")
@@ -285,7 +287,7 @@ class Window:
         return " ".join(self.texts("[id='mirrord-ide.mirrord-ide.mirrord.sessions']")).strip()
 
     def debugging(self) -> bool:
-        return self.count(".debug-toolbar .codicon-debug-stop, .debug-toolbar .codicon-debug-disconnect") > 0
+        return self.run("return await page.locator('.debug-toolbar').isVisible()")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import {
     type LanguageClientOptions,
     type StreamInfo,
 } from "vscode-languageclient/node";
-import type { ClientOptions, Discovery, Methods, Notices } from "./protocol.js";
+import type { ClientOptions, DaemonOptions, Discovery, Methods, Notices } from "./protocol.js";
 
 /** The protocols that this extension speaks. */
 const PROTOCOL = { min: 1, max: 1 };
@@ -64,6 +64,12 @@ export class Connection {
     request<Name extends keyof Methods>(name: Name, params: Methods[Name]["params"], token?: vscode.CancellationToken): Promise<Methods[Name]["answer"]> {
         // An absent token given as an argument would be taken for a second parameter.
         return token ? this.client.sendRequest(name, params, token) : this.client.sendRequest(name, params);
+    }
+
+    /** The kinds of targets that the daemon knows, in its order. */
+    get targetKinds(): string[] {
+        const experimental = this.client.initializeResult?.capabilities.experimental as { ide?: Partial<DaemonOptions> } | undefined;
+        return experimental?.ide?.targetKinds ?? [];
     }
 
     /** Has `handle` told what is reported under `progressToken`. */

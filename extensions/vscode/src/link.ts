@@ -9,6 +9,8 @@ export interface Daemon {
     request<Name extends keyof Methods>(name: Name, params: Methods[Name]["params"], token?: vscode.CancellationToken): Promise<Methods[Name]["answer"]>;
     /** Has `handle` told what is reported under `progressToken`; the connection must have been used before. */
     onProgress<T>(progressToken: string, handle: (value: T) => void): Promise<vscode.Disposable>;
+    /** The kinds of targets that the daemon knows, in its order. */
+    targetKinds(): Promise<string[]>;
     readonly onEvent: vscode.Event<EventParams>;
     /** The connection is gone: the daemon ended, or was killed. */
     readonly onLost: vscode.Event<void>;
@@ -30,6 +32,10 @@ export class Link implements Daemon, vscode.Disposable {
 
     async onProgress<T>(progressToken: string, handle: (value: T) => void): Promise<vscode.Disposable> {
         return (await this.connected()).onProgress(progressToken, handle);
+    }
+
+    async targetKinds(): Promise<string[]> {
+        return (await this.connected()).targetKinds;
     }
 
     /** The connection; connects when there is none. */

@@ -102,10 +102,11 @@ export class Picker {
         let items: TargetItem[] = [];
         let timer: NodeJS.Timeout | undefined;
         let round = 0;
+        let kinds: string[] = [];
         const draw = () => {
             timer = undefined;
             const marked = list.activeItems[0]?.item?.path;
-            list.items = this.rows(items);
+            list.items = this.rows(items, kinds);
             const again = marked && list.items.find((row) => row.item?.path === marked);
             if (again) {
                 list.activeItems = [again];
@@ -120,6 +121,7 @@ export class Picker {
             const progressToken = `mirrord-targets-${++this.tokens}`;
             items = [];
             list.busy = true;
+            kinds = await this.daemon.targetKinds();
             const progress = await this.daemon.onProgress<TargetBatch>(progressToken, (batch) => mine === round && add(batch.items));
             try {
                 const answer = await this.daemon.request("target/list", { config, partialResultToken: progressToken }, token);
@@ -154,8 +156,8 @@ export class Picker {
         return { again: start, dispose: () => clearTimeout(timer) };
     }
 
-    /** The rows: what was used lately first, then each kind under its name, ready ones first. */
-    private rows(items: TargetItem[]): Row[] {
+    /** The rows: what was used lately first, then each kind under its name in the daemon's order, ready ones first. */
+    private rows(items: TargetItem[], kinds: string[]): Row[] {
         const recent = this.recent();
         const lately = recent.flatMap((one) => items.filter((item) => `${item.namespace ?? ""}/${item.path}` === one));
         const rows: Row[] = [];
@@ -165,7 +167,7 @@ export class Picker {
             }
         };
         section("used lately", lately);
-        for (const kind of new Set(items.map((item) => item.kind))) {
+        for (const kind of new Set([...kinds, ...items.map((item) => item.kind)])) {
             const own = items.filter((item) => item.kind === kind && !lately.includes(item));
             section(kind, [...own.filter((item) => item.ready), ...own.filter((item) => !item.ready)]);
         }

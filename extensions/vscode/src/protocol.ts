@@ -92,6 +92,7 @@ export type WorkProgress =
     | { kind: "end"; message?: string | null };
 
 export interface ClientOptions { client?: string; clientVersion?: string; editor?: boolean; protocol?: { min: number; max: number } }
+export interface DaemonOptions { protocol: number; version: string; targetKinds: string[]; methods: string[] }
 export interface Discovery { pid: number; version: string; protocols: number[]; socket: string; startedAt: number }
 
 export interface ErrorFields {

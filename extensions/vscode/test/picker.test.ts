@@ -89,6 +89,12 @@ describe("the picker", () => {
         deepStrictEqual((await listing(1)).labels, ["used lately", "deployment/b", "deployment", "deployment/a"]);
     });
 
+    it("has the kinds in the daemon's order, whichever came first", async () => {
+        daemon.on("target/list", () => ({ items: [item("service/s"), item("pod/p"), item("deployment/d")], complete: true }));
+        void new Picker(daemon, memory).pick(config, "app");
+        deepStrictEqual((await listing()).labels, ["deployment", "deployment/d", "pod", "pod/p", "service", "service/s"]);
+    });
+
     it("lets a container be chosen", async () => {
         daemon.on("target/list", () => ({ items: [item("pod/shop-1", { containers: ["app", "log"] })], complete: true }));
         shown.answers.push("log");

@@ -38,6 +38,10 @@ export class FakeDaemon implements Daemon {
         return { dispose: () => this.listeners.delete(token) };
     }
 
+    async targetKinds(): Promise<string[]> {
+        return ["deployment", "pod"];
+    }
+
     progress(token: unknown, value: unknown): void {
         this.listeners.get(token as string)?.(value as never);
     }

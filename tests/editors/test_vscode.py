@@ -1,0 +1,285 @@
+"""F5 in a real VS Code on the test cluster: code-server, a browser, real debug adapters, requests from inside the cluster."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import places
+from harness.cluster import kubeconfig
+from harness.code_server import CodeServer, Window
+from harness.dap import line_of
+from harness.scene import Asked, ClusterScene
+from harness.testing import alive, contains, equal, eventually, limit
+
+EXAMPLES = places.EXAMPLES
+
+
+class Program:
+    """A sample program with its launch configuration, and the line at which it is to stop."""
+
+    def __init__(self, name: str, files: list[str], mark: str, launch: dict, shows: dict[str, str] | None = None, prepare=None):
+        self.name, self.files, self.mark, self.prepare = name, [EXAMPLES / file for file in files], mark, prepare
+        self.launch = {"request": "launch", "name": name, "mirrord": True} | launch
+        self.line = line_of(self.files[0], mark)
+        self.file = self.files[0].name
+        self.shows = shows or {"text": "text", "greeting": "greeting", "file": "file", "address": "address"}
+
+    def folder(self, server: CodeServer, name: str, config: dict | None = None, **launch) -> Path:
+        """A folder with the program, its launch configuration, and a mirrord.json if there is one."""
+        files = {file.name: file.read_text() for file in self.files}
+        if config is not None:
+            files[".mirrord/mirrord.json"] = json.dumps(config, indent=4)
+        made = server.workspace(name, files, {"configurations": [self.launch | launch]})
+        if self.prepare:
+            subprocess.run(self.prepare, cwd=made, check=True)
+            server.own(made)
+        return made
+
+
+NODE = Program("node", ["node/app.js"], "return { text, greeting", {"type": "node", "program": "${workspaceFolder}/app.js"})
+PYTHON = Program("python", ["python/app.py"], "a breakpoint here", {
+    "type": "debugpy", "program": "${workspaceFolder}/app.py", "python": str(places.venv_python()), "console": "internalConsole"})
+GO = Program("go", ["go/main.go", "go/go.mod"], '"text":     r.URL', {
+    "type": "go", "mode": "debug", "program": "${workspaceFolder}", "cwd": "${workspaceFolder}"}, {"r": ""})
+C = Program("c", ["c/app.c"], "gethostname(host", {
+    "type": "lldb-dap", "program": "${workspaceFolder}/app", "cwd": "${workspaceFolder}"},
+    {"text": "text", "file": "file"}, prepare=["gcc", "-g", "-O0", "-o", "app", "app.c"])
+
+
+@contextmanager
+def scene_with_editor(**options):
+    with ClusterScene(**options) as scene, CodeServer(scene.laptop) as server:
+        try:
+            yield scene, server
+        except BaseException:
+            print(f"--- extension\n{server.extension_log()[-4000:]}\n--- events", file=sys.stderr)
+            for event in server.events()[-12:]:
+                print(json.dumps(event)[:400], file=sys.stderr)
+            print(scene.laptop.logs()[-6000:], file=sys.stderr)
+            raise
+
+
+def sessions(scene) -> list[dict]:
+    return scene.laptop.json("status", "--json")["sessions"]
+
+
+def wait_until_stolen(scene, count=1, seconds=90.0):
+    """Waits until the programs of so many sessions have the pod's port."""
+
+    def stolen():
+        taken = [one for one in sessions(scene) if one["state"] == "running" and one["host"] and one["host"]["ports"]]
+        return taken if len(taken) == count else None
+
+    return eventually(stolen, f"{count} sessions have the pod's port", seconds)
+
+
+def stop_by_request(scene, server, window, program: Program, text: str, name: str | None = None) -> Asked:
+    """A request from inside the cluster stops at the breakpoint, and the variables view shows it."""
+    before = server.stops()
+    asked = Asked(scene, text)
+    eventually(lambda: server.stops() > before, "an adapter says that the program stopped", 40)
+    window.wait_for(".codicon-debug-stackframe")
+    wanted = {"text": text, "greeting": scene.greeting, "file": scene.banner, "address": scene.name_address}
+
+    def shown():
+        variables = window.variables()
+        return all(wanted.get(of, "") in variables.get(name, "-") for name, of in program.shows.items()) and variables
+
+    eventually(shown, f"the variables view shows {program.shows}: {window.variables()}", 20)
+    return asked
+
+
+def f5_to_answer(program: Program):
+    """The whole of the main job: F5, the picker, a stop by a request from the cluster, its variables, the local answer."""
+    with scene_with_editor() as (scene, server):
+        folder = program.folder(server, program.name)
+        with Window(server, folder, program.name) as window:
+            window.set_breakpoint(program.file, program.line)
+            window.keep("breakpoint")
+            window.press("F5")
+            window.pick(scene.target, "picker")
+            wait_until_stolen(scene)
+            eventually(lambda: scene.target in window.status() and "running" in window.status(), "the status item tells", 10)
+            window.keep("running")
+            asked = stop_by_request(scene, server, window, program, f"hello {program.name}")
+            window.keep("stopped")
+            window.press("F5")
+            scene.check(asked.answer() | ({"address": scene.name_address} if program is C else {}), f"hello {program.name}", program.name, local=True)
+            eventually(lambda: "$(arrow-down) 0" not in window.status(), "the status item counts", 10)
+            window.keep("answered")
+            window.press("Shift+F5")
+            eventually(lambda: not window.debugging(), "debugging ends", 20)
+            eventually(lambda: not window.status(), "the status item goes", 20)
+            window.keep("ended")
+            equal(window.toasts(), [])
+            scene.wait_until_released()
+            scene.own_answer()
+    return scene
+
+
+@limit(240)
+def test_f5_on_node_stops_at_the_breakpoint_by_a_request_of_the_cluster():
+    f5_to_answer(NODE)
+
+
+@limit(240)
+def test_f5_on_python_stops_at_the_breakpoint_by_a_request_of_the_cluster():
+    f5_to_answer(PYTHON)
+
+
+@limit(300)
+def test_f5_on_go_stops_at_the_breakpoint_by_a_request_of_the_cluster():
+    f5_to_answer(GO)
+
+
+@limit(240)
+def test_f5_on_c_stops_at_the_breakpoint_by_a_request_of_the_cluster():
+    f5_to_answer(C)
+
+
+def steals(scene, **more) -> dict:
+    return {"target": scene.target, "feature": {"network": {"incoming": "steal"}}} | more
+
+
+def agents(scene) -> list[str]:
+    return [agent["agent"] for agent in scene.laptop.json("status", "--json")["daemon"]["agents"]]
+
+
+@limit(400)
+def test_ten_restarts_in_a_row_keep_the_agent_and_stop_at_the_breakpoint():
+    with scene_with_editor() as (scene, server), Window(server, NODE.folder(server, "restarts", steals(scene)), "restarts") as window:
+        window.set_breakpoint(NODE.file, NODE.line)
+        window.press("F5")
+        first = wait_until_stolen(scene)[0]
+        kept = agents(scene)
+        for number in range(1, 11):
+            window.press("Control+Shift+F5")
+
+            def restarted():
+                now = sessions(scene)
+                return len(now) == 1 and now[0]["session"] != first["session"] and now[0]["host"] and now[0]["host"]["ports"] and now[0]
+
+            first = eventually(restarted, f"restart {number} has the port", 40)
+            asked = stop_by_request(scene, server, window, NODE, f"restart {number}")
+            window.press("F5")
+            scene.check(asked.answer(), f"restart {number}", "node", local=True)
+            equal(agents(scene), kept, f"the agents after restart {number}")
+            eventually(lambda: scene.target in window.status() and "running" in window.status(), "the status item follows", 10)
+        window.keep("after-ten")
+        window.press("Shift+F5")
+        eventually(lambda: not window.debugging() and not window.status(), "all has ended", 20)
+        equal(window.toasts(), [])
+        scene.wait_until_released()
+        scene.check_nothing_left()
+
+
+WATCHER = """'use strict';
+console.log('greeting of the second:', process.env.SAMPLE_GREETING);
+setInterval(() => {}, 1000);
+"""
+
+
+@limit(240)
+def test_a_compound_of_two_shares_one_pick_and_one_agent():
+    with scene_with_editor() as (scene, server):
+        second = {"type": "node", "request": "launch", "name": "second", "program": "${workspaceFolder}/second.js", "mirrord": True}
+        folder = server.workspace("compound", {"app.js": NODE.files[0].read_text(), "second.js": WATCHER}, {
+            "configurations": [NODE.launch, second], "compounds": [{"name": "both of them", "configurations": ["node", "second"], "stopAll": True}]})
+        with Window(server, folder, "compound") as window:
+            window.set_breakpoint(NODE.file, NODE.line)
+            window.choose_launch("both of them")
+            window.pick(scene.target, "one-picker")
+            eventually(lambda: len([one for one in sessions(scene) if one["state"] == "running"]) == 2, "both run", 60)
+            equal(window.run("return await page.locator('.quick-input-widget').isVisible()"), False, "a second picker")
+            equal(len(agents(scene)), 1, "agents")
+            said = f"greeting of the second: {scene.greeting}"
+            eventually(lambda: said in json.dumps(server.events()), "the second has the pod's world too", 20)
+            eventually(lambda: any(one["host"] and one["host"]["ports"] for one in sessions(scene)), "the first has the port", 20)
+            asked = stop_by_request(scene, server, window, NODE, "hello both")
+            window.keep("stopped")
+            window.press("F5")
+            scene.check(asked.answer(), "hello both", "node", local=True)
+            window.press("Shift+F5")
+            eventually(lambda: not sessions(scene), "both have ended", 30)
+            eventually(lambda: not window.status(), "the status item goes", 20)
+        scene.check_nothing_left()
+
+
+@limit(240)
+def test_a_reloaded_window_finds_its_session_again():
+    with scene_with_editor() as (scene, server):
+        folder = NODE.folder(server, "reload", steals(scene), console="integratedTerminal")
+        with Window(server, folder, "reload") as window:
+            window.set_breakpoint(NODE.file, NODE.line)
+            window.press("F5")
+            session = wait_until_stolen(scene)[0]
+            asked = stop_by_request(scene, server, window, NODE, "before")
+            window.press("F5")
+            scene.check(asked.answer(), "before", "node", local=True)
+            window.keep("before")
+            window.open()
+            eventually(lambda: scene.target in window.status() and "running" in window.status(), "the status item is back", 30)
+            window.keep("after")
+            equal([one["session"] for one in sessions(scene)], [session["session"]])
+            assert alive(session["host"]["debuggee_pid"]), "the program did not outlive the reload"
+            scene.check(scene.say("after"), "after", "node", local=True)
+            window.command("mirrord: Sessions")
+            window.wait_for(f".quick-input-list .monaco-list-row:has-text({json.dumps(scene.target)})")
+            window.keep("sessions")
+            window.run("await page.locator('.quick-input-list .monaco-list-row .codicon-debug-stop').first().click()")
+            eventually(lambda: not sessions(scene), "the session is ended from the list", 20)
+            window.press("Escape")
+            eventually(lambda: not window.status(), "the status item goes", 20)
+        scene.wait_until_released()
+        scene.check_nothing_left()
+
+
+@limit(180)
+def test_cancel_while_the_agent_starts_leaves_nothing():
+    with scene_with_editor() as (scene, server):
+        never_ready = {"image": "localhost/pause:1", "startup_timeout": 120}
+        with Window(server, NODE.folder(server, "cancel", steals(scene, agent=never_ready)), "cancel") as window:
+            window.press("F5")
+            window.wait_for(".notification-toast .notification-list-item-message", 30)
+            eventually(scene.sample.left_in_cluster, "the agent's Job is made", 30)
+            window.keep("progress")
+            window.run("await page.locator('.notification-toast').getByText('Cancel', {exact: true}).first().click()")
+            eventually(lambda: not window.debugging() and not sessions(scene), "the run is taken back", 20)
+            eventually(lambda: not scene.left_behind(0), "the cluster is clean", 30)
+            window.keep("cancelled")
+            equal(window.toasts(), [], "a cancelled run has nothing to say")
+        scene.check_nothing_left()
+
+
+@limit(180)
+def test_escape_in_the_picker_takes_the_run_back():
+    with scene_with_editor() as (scene, server), Window(server, NODE.folder(server, "escape"), "escape") as window:
+        window.press("F5")
+        window.wait_for(f".quick-input-list .monaco-list-row:has-text({json.dumps(scene.target)})", 30)
+        window.press("Escape")
+        eventually(lambda: not window.run("return await page.locator('.quick-input-widget').isVisible()"), "the picker is closed")
+        equal((window.debugging(), sessions(scene), window.toasts()), (False, [], []))
+        equal([event for event in server.events() if event["what"] == "started"], [])
+
+
+@limit(180)
+def test_a_wrong_config_is_opened_at_its_place_with_one_toast():
+    with scene_with_editor() as (scene, server):
+        folder = NODE.folder(server, "wrong", steals(scene, feature={"netwrk": {}}))
+        with Window(server, folder, "wrong") as window:
+            window.press("F5")
+            window.wait_for(".tab.active:has-text('mirrord.json')", 30)
+            toast = eventually(window.toasts, "a toast")
+            window.keep("wrong-config")
+            equal(len(toast), 1)
+            contains(toast[0], "netwrk")
+            line = json.dumps(steals(scene, feature={"netwrk": {}}), indent=4).splitlines()
+            number = next(at for at, text in enumerate(line, 1) if "netwrk" in text)
+            eventually(lambda: any(f"Ln {number}," in text for text in window.texts(".statusbar-item")), "the cursor stands at the wrong key")
+            window.run("await page.locator('.notification-toast').getByText('Details', {exact: true}).first().click()")
+            window.wait_for(".tab.active:has-text('run-')")
+            window.keep("details")
