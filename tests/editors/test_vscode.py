@@ -52,9 +52,12 @@ C = Program("c", ["c/app.c"], "gethostname(host", {
 
 @contextmanager
 def scene_with_editor(**options):
-    with ClusterScene(**options) as scene, CodeServer(scene.laptop) as server:
+    """The sample on the cluster and an editor beside it; when both are closed nothing is left of the product."""
+    with ClusterScene(**options) as scene:
         try:
-            yield scene, server
+            with CodeServer(scene.laptop) as server:
+                yield scene, server
+            scene.check_nothing_left()
         except BaseException:
             print(f"--- extension\n{server.extension_log()[-4000:]}\n--- events", file=sys.stderr)
             for event in server.events()[-12:]:
@@ -118,7 +121,6 @@ def f5_to_answer(program: Program):
             equal(window.toasts(), [])
             scene.wait_until_released()
             scene.own_answer()
-    return scene
 
 
 @limit(240)
@@ -151,7 +153,7 @@ def agents(scene) -> list[str]:
 
 @limit(400)
 def test_ten_restarts_in_a_row_keep_the_agent_and_stop_at_the_breakpoint():
-    with scene_with_editor() as (scene, server), Window(server, NODE.folder(server, "restarts", steals(scene)), "restarts") as window:
+    with scene_with_editor() as (scene, server), Window(server, NODE.folder(server, "restarts", mirrord=steals(scene)), "restarts") as window:
         window.set_breakpoint(NODE.file, NODE.line)
         window.press("F5")
         first = wait_until_stolen(scene)[0]
@@ -174,7 +176,6 @@ def test_ten_restarts_in_a_row_keep_the_agent_and_stop_at_the_breakpoint():
         eventually(lambda: not window.debugging() and not window.status(), "all has ended", 20)
         equal(window.toasts(), [])
         scene.wait_until_released()
-        scene.check_nothing_left()
 
 
 WATCHER = """'use strict';
@@ -206,13 +207,12 @@ def test_a_compound_of_two_shares_one_pick_and_one_agent():
             window.press("Shift+F5")
             eventually(lambda: not sessions(scene), "both have ended", 30)
             eventually(lambda: not window.status(), "the status item goes", 20)
-        scene.check_nothing_left()
 
 
 @limit(240)
 def test_a_reloaded_window_finds_its_session_again():
     with scene_with_editor() as (scene, server):
-        folder = NODE.folder(server, "reload", steals(scene), console="integratedTerminal")
+        folder = NODE.folder(server, "reload", mirrord=steals(scene), console="integratedTerminal")
         with Window(server, folder, "reload") as window:
             window.set_breakpoint(NODE.file, NODE.line)
             window.press("F5")
@@ -235,7 +235,6 @@ def test_a_reloaded_window_finds_its_session_again():
             window.press("Escape")
             eventually(lambda: not window.status(), "the status item goes", 20)
         scene.wait_until_released()
-        scene.check_nothing_left()
 
 
 @limit(180)
@@ -252,7 +251,6 @@ def test_cancel_while_the_agent_starts_leaves_nothing():
             eventually(lambda: not scene.left_behind(0), "the cluster is clean", 30)
             window.keep("cancelled")
             equal(window.toasts(), [], "a cancelled run has nothing to say")
-        scene.check_nothing_left()
 
 
 @limit(180)
