@@ -18,7 +18,7 @@ mod resolve;
 pub mod spec;
 
 pub(crate) use join::admit_more;
-pub use listing::list;
+pub use listing::{list, namespaces};
 pub(crate) use renew::{renew, until_target_leaves};
 
 use crate::agents::AgentSpec;

@@ -3,8 +3,12 @@
 pub mod config_verify;
 pub mod daemon_status;
 pub mod daemon_stop;
+pub mod namespace_list;
 pub mod session_attach;
+pub mod session_forget;
 pub mod session_list;
+pub mod session_plan;
+pub mod session_redeem;
 pub mod session_start;
 pub mod session_stop;
 pub mod session_subscribe;
@@ -21,6 +25,15 @@ pub fn shutting_down() -> ErrorData {
 /// What ends the making of an agent that nobody waits for any more.
 pub(crate) fn not_wanted() -> ErrorData {
     ErrorData::new(ErrorKind::Cancelled, "the agent was not wanted any more", "start it again")
+}
+
+/// The answer to all that is asked of a plan that is not there.
+fn no_such_plan(name: &str) -> ErrorData {
+    ErrorData::new(
+        ErrorKind::NoSuchSession,
+        format!("there is no plan {name}: its debug session is over"),
+        "start the program again from the editor",
+    )
 }
 
 /// The answer to all that is asked of a session that is not there.

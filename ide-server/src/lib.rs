@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod handlers;
 pub mod launch;
 pub mod main_loop;
+pub mod plans;
 pub mod rpc;
 pub mod session;
 pub mod state;

@@ -5,6 +5,7 @@
 
 use crate::agents::{Agent, AgentRecord, NotMade, Wanted};
 use crate::handlers;
+use crate::plans::Plan;
 use crate::rpc::connection::Outbox;
 use crate::session::{HostLink, Planned, Session};
 use crate::state::StateFolder;
@@ -12,7 +13,8 @@ use protocol::auth::SecretKey;
 use protocol::host::HostEvent;
 use protocol::ide::{
     ClientOptions, ConfigVerify, DaemonStatus, DaemonStop, Discovery, ErrorData, Method, SessionAttach,
-    SessionList, SessionStart, SessionStop, SessionSubscribe, TargetList,
+    SessionForget, SessionList, SessionPlan, SessionRedeem, SessionStart, SessionStop, SessionSubscribe,
+    NamespaceList, TargetList,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -60,6 +62,10 @@ macro_rules! calls {
 
 calls![
     TargetList,
+    NamespaceList,
+    SessionPlan,
+    SessionRedeem,
+    SessionForget,
     SessionStart,
     SessionList,
     SessionAttach,
@@ -165,6 +171,13 @@ pub enum Event {
         /// Which.
         session: String,
     },
+    /// A session's program should be there by now.
+    ProgramDue {
+        /// Whose.
+        session: String,
+    },
+    /// A plan is made.
+    PlanMade(Box<crate::plans::Made>),
     /// A signal asks the daemon to end.
     Terminate,
 }
@@ -184,6 +197,8 @@ pub struct Daemon {
     pub(crate) clients: HashMap<ClientId, ClientState>,
     /// Sessions by name.
     pub(crate) sessions: BTreeMap<String, Session>,
+    /// Plans of editors by name.
+    pub(crate) plans: BTreeMap<String, Plan>,
     /// Agents by name.
     pub(crate) agents: BTreeMap<String, Agent>,
     /// `session/stop` requests that wait for an end.
@@ -216,6 +231,7 @@ impl Daemon {
             idle_exit,
             clients: HashMap::new(),
             sessions: BTreeMap::new(),
+            plans: BTreeMap::new(),
             agents: BTreeMap::new(),
             stops: Vec::new(),
             ends_with: None,
@@ -276,6 +292,8 @@ impl Daemon {
             Event::HostSaid { session, event } => self.host_said(&session, *event),
             Event::HostGone { session, reason } => self.host_gone(&session, &reason),
             Event::LeaseOver { session } => self.lease_over(&session),
+            Event::ProgramDue { session } => self.program_due(&session),
+            Event::PlanMade(made) => self.plan_made(*made),
             Event::Terminate => self.ending = true,
         }
     }
@@ -283,6 +301,10 @@ impl Daemon {
     fn call(&mut self, call: Call) {
         match call {
             Call::TargetList(ask) => handlers::target_list::handle(self, ask),
+            Call::NamespaceList(ask) => handlers::namespace_list::handle(ask),
+            Call::SessionPlan(ask) => handlers::session_plan::handle(self, ask),
+            Call::SessionRedeem(ask) => handlers::session_redeem::handle(self, ask),
+            Call::SessionForget(ask) => handlers::session_forget::handle(self, ask),
             Call::SessionStart(ask) => handlers::session_start::handle(self, ask),
             Call::SessionList(ask) => handlers::session_list::handle(self, ask),
             Call::SessionAttach(ask) => handlers::session_attach::handle(self, ask),

@@ -27,6 +27,10 @@ const KEPT_EVENTS: usize = 512;
 pub struct Session {
     /// What is also in its folder.
     pub(crate) record: SessionRecord,
+    /// The plan that it runs by.
+    pub(crate) plan: Option<String>,
+    /// Whether its ticket waits for who redeems the plan.
+    pub(crate) keeps_ticket: bool,
     /// How far it is.
     pub(crate) state: SessionState,
     /// The connection that it belongs to until its host listens.
@@ -49,6 +53,8 @@ impl Session {
     pub(crate) fn new(record: SessionRecord, state: SessionState, owner: Option<ClientId>) -> Self {
         Self {
             record,
+            plan: None,
+            keeps_ticket: false,
             state,
             owner,
             cancel: CancellationToken::new(),
@@ -64,6 +70,7 @@ impl Session {
         let status = self.status.as_ref();
         SessionInfo {
             session: self.record.session.clone(),
+            plan: self.plan.clone(),
             state: self.state,
             target: self.record.target.clone(),
             started_at: self.record.started_at,

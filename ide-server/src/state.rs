@@ -3,6 +3,7 @@
 //! ```text
 //! ide-v1.sock  ide-v1-http.sock  ide-v1.json  ide-v1.lock  daemon.log
 //! sessions/<session>/   session.json (ours), host.sock, host.json, host.log (the session host's)
+//! plans/<plan>/         scripts that an editor's debugger starts
 //! agents/<agent>.json   and, for an agent on this machine, <agent>.sock and <agent>.log
 //! ```
 
@@ -70,6 +71,11 @@ impl StateFolder {
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The folder of an editor's plan.
+    pub fn plan(&self, name: &str) -> PathBuf {
+        self.root.join("plans").join(name)
     }
 
     /// The daemon's socket.

@@ -11,7 +11,7 @@ use crate::config::{self, Resolved};
 use crate::session::start::Steps;
 use config_schema::Target;
 use protocol::host::TargetSummary;
-use protocol::ide::{ErrorData, ErrorKind, TargetItem, TargetQuery, Targets};
+use protocol::ide::{ErrorData, ErrorKind, NamespaceQuery, Namespaces, TargetItem, TargetQuery, Targets};
 
 /// The kinds of targets that this build resolves.
 pub const KINDS: &[&str] = &[
@@ -95,6 +95,16 @@ async fn no_target(resolved: &Resolved) -> ErrorData {
     let mut error = ErrorData::new(ErrorKind::TargetAmbiguous, "no target is given", help);
     error.candidates = candidates;
     error
+}
+
+/// Lists the namespaces that targets can be in.
+pub async fn namespaces(query: &NamespaceQuery) -> Result<Namespaces, ErrorData> {
+    let source = query.config.clone();
+    let resolved = tokio::task::spawn_blocking(move || config::resolve(&source)).await.map_err(|error| {
+        ErrorData::new(ErrorKind::Internal, "reading the config broke off", "see daemon.log")
+            .caused_by(&error)
+    })??;
+    cluster::namespaces(&resolved).await
 }
 
 /// Lists targets; each batch goes to `on_batch` as soon as it is there.

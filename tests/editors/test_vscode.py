@@ -16,6 +16,7 @@ from harness.scene import Asked, ClusterScene
 from harness.testing import alive, contains, equal, eventually, limit
 
 EXAMPLES = places.EXAMPLES
+LLDB_DAP = "/usr/bin/lldb-dap-19"
 
 
 class Program:
@@ -23,7 +24,7 @@ class Program:
 
     def __init__(self, name: str, files: list[str], mark: str, launch: dict, shows: dict[str, str] | None = None, prepare=None):
         self.name, self.files, self.mark, self.prepare = name, [EXAMPLES / file for file in files], mark, prepare
-        self.launch = {"request": "launch", "name": name, "mirrord": True} | launch
+        self.launch = {"request": "launch", "name": name, "mirrord": {"feature": {"network": {"incoming": "steal"}}}} | launch
         self.line = line_of(self.files[0], mark)
         self.file = self.files[0].name
         self.shows = shows or {"text": "text", "greeting": "greeting", "file": "file", "address": "address"}
@@ -44,9 +45,9 @@ NODE = Program("node", ["node/app.js"], "return { text, greeting", {"type": "nod
 PYTHON = Program("python", ["python/app.py"], "a breakpoint here", {
     "type": "debugpy", "program": "${workspaceFolder}/app.py", "python": str(places.venv_python()), "console": "internalConsole"})
 GO = Program("go", ["go/main.go", "go/go.mod"], '"text":     r.URL', {
-    "type": "go", "mode": "debug", "program": "${workspaceFolder}", "cwd": "${workspaceFolder}"}, {"r": ""})
+    "type": "go", "mode": "debug", "program": "${workspaceFolder}", "cwd": "${workspaceFolder}", "dlvToolPath": str(places.cache() / "bin/dlv")}, {"r": ""})
 C = Program("c", ["c/app.c"], "gethostname(host", {
-    "type": "lldb-dap", "program": "${workspaceFolder}/app", "cwd": "${workspaceFolder}"},
+    "type": "lldb-dap", "program": "${workspaceFolder}/app", "cwd": "${workspaceFolder}", "debugAdapterExecutable": LLDB_DAP},
     {"text": "text", "file": "file"}, prepare=["gcc", "-g", "-O0", "-o", "app", "app.c"])
 
 

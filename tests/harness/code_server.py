@@ -44,7 +44,7 @@ class CodeServer:
                          "debug.internalConsoleOptions": "neverOpen", "extensions.ignoreRecommendations": True, "extensions.autoUpdate": False,
                          "extensions.autoCheckUpdates": False, "typescript.disableAutomaticTypeAcquisition": True, "git.enabled": False,
                          "debug.javascript.autoAttachFilter": "disabled", "terminal.integrated.gpuAcceleration": "off",
-                         "workbench.tips.enabled": False, "window.commandCenter": False, "chat.commandCenter.enabled": False} | (settings or {})
+                         "workbench.tips.enabled": False, "window.commandCenter": False, "remote.autoForwardPorts": False, "chat.commandCenter.enabled": False} | (settings or {})
 
     def __enter__(self):
         data, extensions = self.folder / "data", self.folder / "extensions"

@@ -75,15 +75,16 @@ export class Launcher implements vscode.DebugConfigurationProvider {
         const { [TASK]: task, ...plain } = config;
         // A task that runs before shares the pick too.
         const group = this.groups.take(config.name, folder?.name) ?? (task === undefined ? undefined : `with-task-${++this.runs}`);
-        const prepared = await this.prepare(folder, config, group, token);
+        // The task first: a session that is ready waits for its program, not for a build.
+        if (task !== undefined && !(await runTask(this, folder, task, config["mirrord"], group))) {
+            return undefined;
+        }
+        const prepared = await this.prepare(folder, plain as vscode.DebugConfiguration, group, token);
         if (prepared === "stop") {
             return undefined;
         }
         if (prepared === "off") {
-            return (task === undefined ? config : { ...plain, preLaunchTask: task }) as vscode.DebugConfiguration;
-        }
-        if (task !== undefined && !(await runTask(this, folder, task, config["mirrord"], group))) {
-            return undefined;
+            return task === undefined ? config : (plain as vscode.DebugConfiguration);
         }
         return { ...(merge(plain, prepared.patch) as vscode.DebugConfiguration), [PLAN]: prepared.plan };
     }

@@ -236,7 +236,8 @@ describe("F5", () => {
             const got = await going;
             strictEqual(got?.["program"], "mirrord-ide");
             ok(!("preLaunchTask" in (got ?? {})) && !("__mirrordTask" in (got ?? {})));
-            deepStrictEqual(programs.at(-1), ["mirrord-task", ["-c", "make all"], "deployment/shop"]);
+            deepStrictEqual(programs[1], ["mirrord-task", ["-c", "make all"], "deployment/shop"]);
+            deepStrictEqual(programs.at(-1), ["debugpy", undefined, "deployment/shop"]);
             strictEqual(shown.picks.length, 1);
         });
 

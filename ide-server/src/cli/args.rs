@@ -125,6 +125,9 @@ pub(super) struct ExecArgs {
     /// How progress is told
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) progress: ProgressMode,
+    /// Take the session that an editor has made ready
+    #[arg(long, value_name = "PLAN", hide = true)]
+    pub(super) plan: Option<String>,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,

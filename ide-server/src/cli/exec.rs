@@ -7,7 +7,8 @@ use crate::rpc::client::Client;
 use crate::state::StateFolder;
 use protocol::host::Launch;
 use protocol::ide::{
-    ConfigSource, ErrorData, ErrorKind, LaunchPlan, Overrides, SessionStart, StartParams, Started,
+    ConfigSource, ErrorData, ErrorKind, LaunchPlan, Overrides, RedeemParams, SessionRedeem, SessionStart, StartParams,
+    Started,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -41,14 +42,14 @@ pub(super) fn session_host(fd: i32) -> ExitCode {
 
 fn start(args: &ExecArgs, progress: &mut Progress) -> Result<(Launch, Client), ErrorData> {
     let state = StateFolder::locate()?;
+    if let Some(plan) = &args.plan {
+        return redeem(&state, plan, args, progress);
+    }
     let mut params = StartParams {
         config: source(&args.place, overrides(args))?,
-        launch: LaunchPlan {
-            command: args.command.clone(),
-            env: variables(|name| LAUNCH_VARIABLES.contains(&name)),
-            debugger_ports: Vec::new(),
-        },
+        launch: launch(args),
         events: false,
+        plan: None,
         work_done_token: Some(json!("start")),
     };
     let (mut client, _) = ensure::ensure(&state)?;
@@ -70,19 +71,53 @@ fn start(args: &ExecArgs, progress: &mut Progress) -> Result<(Launch, Client), E
     progress.headline(
         &headline(&started),
         &json!({
-            "session": started.session, "target": started.ticket.target, "mode": started.mode,
+            "session": started.session, "target": started.target, "mode": started.mode,
             "identity": started.identity, "config": started.config, "warm": started.warm,
         }),
     );
     for notice in &started.notices {
         session_host::front::Say::notice(progress, notice);
     }
-    Ok((Launch { ticket: started.ticket, command: args.command.clone() }, client))
+    Ok((into_launch(started, args)?, client))
+}
+
+/// Takes the session that an editor had made ready. What happened on the way is told there, not on this terminal.
+fn redeem(
+    state: &StateFolder,
+    plan: &str,
+    args: &ExecArgs,
+    progress: &mut Progress,
+) -> Result<(Launch, Client), ErrorData> {
+    let params =
+        RedeemParams { plan: plan.to_owned(), launch: launch(args), work_done_token: Some(json!("start")) };
+    let (mut client, _) = ensure::ensure(state)?;
+    let mut on_notice = |method: &str, params: &serde_json::Value| progress.on_notice(method, params);
+    let started = client.call_with::<SessionRedeem>(&params, &mut on_notice)?;
+    Ok((into_launch(started, args)?, client))
+}
+
+fn launch(args: &ExecArgs) -> LaunchPlan {
+    LaunchPlan {
+        command: args.command.clone(),
+        env: variables(|name| LAUNCH_VARIABLES.contains(&name)),
+        debugger_ports: Vec::new(),
+    }
+}
+
+fn into_launch(started: Started, args: &ExecArgs) -> Result<Launch, ErrorData> {
+    let ticket = started.ticket.ok_or_else(|| {
+        ErrorData::new(
+            ErrorKind::ProtocolMismatch,
+            "the daemon's answer holds no ticket",
+            "run `mirrord-ide stop --all`, then try again",
+        )
+    })?;
+    Ok(Launch { ticket, command: args.command.clone() })
 }
 
 /// Context, namespace, target, mode, and who we are.
 fn headline(started: &Started) -> String {
-    let target = &started.ticket.target;
+    let target = &started.target;
     let mut parts = Vec::new();
     parts.extend(target.context.as_ref().map(|context| format!("context {context}")));
     parts.extend(target.namespace.as_ref().map(|namespace| format!("namespace {namespace}")));

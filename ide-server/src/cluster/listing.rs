@@ -9,13 +9,27 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{Container, Pod, PodTemplateSpec, Service};
+use k8s_openapi::api::core::v1::{Container, Namespace, Pod, PodTemplateSpec, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::{Api, DynamicObject, ListParams};
-use protocol::ide::{ErrorData, ErrorKind, TargetItem, TargetQuery, Targets};
+use protocol::ide::{ErrorData, ErrorKind, Namespaces, TargetItem, TargetQuery, Targets};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
+
+/// Lists the namespaces.
+pub async fn namespaces(resolved: &Resolved) -> Result<Namespaces, ErrorData> {
+    let access = Access::open(resolved).await?;
+    let api: Api<Namespace> = Api::all(access.client.clone());
+    let listed = access
+        .timely(api.list(&ListParams::default()))
+        .await
+        .map_err(|error| explain(&error, &access.doing("list namespaces")))?;
+    Ok(Namespaces {
+        namespaces: listed.items.into_iter().filter_map(|one| one.metadata.name).collect(),
+        current: Some(access.namespace(resolved)),
+    })
+}
 
 type Listed = (&'static str, Result<Vec<TargetItem>, kube::Error>);
 

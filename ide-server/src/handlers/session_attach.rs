@@ -16,5 +16,9 @@ pub(crate) fn handle(daemon: &mut Daemon, ask: Ask<SessionAttach>) {
         }
     }
     session.followers.insert(ask.client, missed);
+    // A window that was reloaded follows its plans' next sessions too.
+    if let Some(plan) = session.plan.as_ref().and_then(|plan| daemon.plans.get_mut(plan)) {
+        plan.client.get_or_insert(ask.client);
+    }
     answer(ask.reply, Ok(session.info()));
 }

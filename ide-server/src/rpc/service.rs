@@ -41,6 +41,10 @@ macro_rules! method_table {
 
 method_table![
     ide::TargetList,
+    ide::NamespaceList,
+    ide::SessionPlan,
+    ide::SessionRedeem,
+    ide::SessionForget,
     ide::SessionStart,
     ide::SessionList,
     ide::SessionAttach,

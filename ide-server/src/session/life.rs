@@ -4,7 +4,7 @@ use super::{HostLink, Planned, Session, SessionRecord, host_link};
 use crate::main_loop::{ClientId, Daemon, Event, answer, send};
 use crate::state;
 use protocol::host::{AgentState, HostCommand, HostEvent, SessionEvent};
-use protocol::ide::{ErrorData, EventParams, News, SessionNews, SessionState};
+use protocol::ide::{ErrorData, EventParams, News, SessionNews, SessionState, Started};
 use std::time::Duration;
 
 /// How long a session waits for its host when the connection that it belongs to is gone: an editor that reloads starts
@@ -12,6 +12,8 @@ use std::time::Duration;
 const LEASE: Duration = Duration::from_secs(5);
 /// The command line holds its connection until its program has ended; what is still there then answers at once.
 const LEASE_WITHOUT_EDITOR: Duration = Duration::from_millis(300);
+/// How long an editor's program may take to come before the user is told.
+const PROGRAM: Duration = Duration::from_secs(5);
 /// How long a session waits for its host at all.
 const LONGEST_LEASE: Duration = Duration::from_secs(120);
 
@@ -85,8 +87,20 @@ impl Daemon {
             self.end_session(name, "its record could not be written");
             return;
         }
-        answer(reply, Ok(started));
+        let keeps_ticket = session.keeps_ticket;
+        let plan = session.plan.clone();
+        let answered = match plan.as_deref().filter(|_| keeps_ticket).and_then(|plan| self.plans.get_mut(plan)) {
+            Some(plan) => {
+                plan.ready = Some(started.clone());
+                Started { ticket: None, ..started }
+            }
+            None => started,
+        };
+        answer(reply, Ok(answered));
         self.set_state(name, SessionState::Ready, "waiting for the program");
+        if plan.is_some() {
+            self.expect_program(name);
+        }
         if let Some(session) = self.sessions.get(name) {
             self.follow_host(session);
             self.lease(session, LONGEST_LEASE);
@@ -103,9 +117,37 @@ impl Daemon {
                 orphans.push(name.clone());
             }
         }
+        for plan in self.plans.values_mut().filter(|plan| plan.client == Some(client)) {
+            plan.client = None;
+        }
         let lease = if is_editor { LEASE } else { LEASE_WITHOUT_EDITOR };
         for session in orphans.iter().filter_map(|name| self.sessions.get(name)) {
             self.lease(session, lease);
+        }
+    }
+
+    /// Has the editor told when no program came under a session in time.
+    fn expect_program(&self, name: &str) {
+        let Some(session) = self.sessions.get(name) else { return };
+        let (events, cancel, session) = (self.events.clone(), session.cancel.clone(), name.to_owned());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(PROGRAM) => send(&events, Event::ProgramDue { session }),
+                () = cancel.cancelled() => {}
+            }
+        });
+    }
+
+    pub(crate) fn program_due(&mut self, name: &str) {
+        let waits = self.sessions.get(name).is_some_and(|session| session.host.is_none());
+        if waits {
+            let message = format!(
+                "no process came under the session within {} s: the debugger started its program in another way; \
+                 see which program its console shows, and start that one by `mirrord-ide exec`",
+                PROGRAM.as_secs()
+            );
+            let happened = SessionEvent::Warning { code: "not-covered".to_owned(), message };
+            self.publish(name, state::now(), News::Happened { happened });
         }
     }
 
@@ -194,6 +236,10 @@ impl Daemon {
         let Some(session) = self.sessions.remove(name) else { return };
         tracing::info!(session = name, reason, "a session ended");
         session.cancel.cancel();
+        if let Some(plan) = session.plan.as_ref().and_then(|plan| self.plans.get_mut(plan)) {
+            plan.ready.take_if(|ready| ready.session == name);
+        }
+        self.forget_lonely_plans();
         self.remove_folder(name);
         self.release_agents_of(name);
         self.note_end_of_session(name);
@@ -217,7 +263,7 @@ impl Daemon {
     /// Keeps an event of a session and sends it to its followers.
     pub(crate) fn publish(&mut self, name: &str, at: u64, event: News) {
         let Some(session) = self.sessions.get_mut(name) else { return };
-        let params = EventParams { session: name.to_owned(), seq: session.seq, at, missed: 0, event };
+        let params = EventParams { session: name.to_owned(), plan: session.plan.clone(), seq: session.seq, at, missed: 0, event };
         for (client, missed) in &mut session.followers {
             let Some(client) = self.clients.get(client) else { continue };
             let sent =

@@ -144,7 +144,9 @@ async fn prepare(
     };
     let started = Started {
         session: record.session.clone(),
-        ticket,
+        target: chosen.summary.clone(),
+        folder: folder.display().to_string(),
+        ticket: Some(ticket),
         config: resolved.file.as_ref().map(|file| file.display().to_string()),
         mode,
         identity: chosen.identity.clone(),

@@ -8,6 +8,7 @@
 mod config;
 mod daemon;
 mod error;
+mod plan;
 mod progress;
 mod session;
 mod target;
@@ -15,6 +16,7 @@ mod target;
 pub use config::*;
 pub use daemon::*;
 pub use error::*;
+pub use plan::*;
 pub use progress::*;
 pub use session::*;
 pub use target::*;

@@ -70,6 +70,8 @@ kinds! {
     LayerNotConnected = "layer-not-connected", -32041, 71;
     /// A local port that is needed is taken.
     PortConflict = "port-conflict", -32042, 71;
+    /// Programs of this debug type are started in a way that is not known.
+    UnsupportedDebugType = "unsupported-debug-type", -32043, 71;
     /// No session of that name.
     NoSuchSession = "no-such-session", -32050, 72;
     /// Client and daemon have no protocol in common.

@@ -29,6 +29,8 @@ pub struct StartParams {
     pub launch: LaunchPlan,
     /// Whether this connection wants `session/event` of the session.
     pub events: bool,
+    /// The plan that it is for; config and launch are the plan's then.
+    pub plan: Option<String>,
     /// Names the steps.
     pub work_done_token: Option<serde_json::Value>,
 }
@@ -51,8 +53,16 @@ pub struct LaunchPlan {
 pub struct Started {
     /// The session's name.
     pub session: String,
-    /// What the session host needs. Holds the session's private key: pass it on, do not keep it.
-    pub ticket: Ticket,
+    /// What the session host needs. Holds the session's private key: pass it on, do not keep it. Absent where a plan's
+    /// session was made ready: whoever redeems the plan gets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
+    /// What is impersonated.
+    #[serde(default)]
+    pub target: TargetSummary,
+    /// The session's folder, where its log is.
+    #[serde(default)]
+    pub folder: String,
     /// The config file that was used.
     pub config: Option<String>,
     /// `mirror`, `steal` or `off`.
@@ -80,6 +90,9 @@ impl Notice for SessionNews {
 pub struct EventParams {
     /// The session.
     pub session: String,
+    /// The plan that it runs by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// Counts from 1 a session, without gaps; `missed` says how many were dropped for this connection before this one.
     pub seq: u64,
     /// Milliseconds since 1970.
@@ -152,6 +165,9 @@ pub struct Sessions {
 pub struct SessionInfo {
     /// Its name.
     pub session: String,
+    /// The plan that it runs by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// How far it is.
     pub state: SessionState,
     /// What is impersonated.

@@ -17,6 +17,34 @@ impl Method for TargetList {
     type Answer = Targets;
 }
 
+/// Lists the namespaces that targets can be in.
+#[derive(Debug)]
+pub enum NamespaceList {}
+
+impl Method for NamespaceList {
+    const NAME: &'static str = "namespace/list";
+    type Params = NamespaceQuery;
+    type Answer = Namespaces;
+}
+
+/// Whose namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NamespaceQuery {
+    /// Where cluster and context come from.
+    pub config: ConfigSource,
+}
+
+/// The answer of `namespace/list`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Namespaces {
+    /// Their names.
+    pub namespaces: Vec<String>,
+    /// The one that the config means.
+    pub current: Option<String>,
+}
+
 /// What to list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -1,0 +1,149 @@
+//! Plans of editors: how a debug configuration is launched, kept until its debug session is over.
+//!
+//! A plan is made without touching the cluster. Its session is made ready by `session/start` and taken by
+//! `exec --plan`; a debugger's restart runs the same words again, and then a session is made anew.
+
+pub mod debug;
+
+use crate::config;
+use crate::main_loop::{Answer, Ask, ClientId, Daemon, Event, EventSender, answer, send};
+use crate::state::{self, StateFolder};
+use protocol::ide::{
+    ConfigSource, ErrorData, ErrorKind, PlanAction, PlanAnswer, PlanParams, SessionPlan, Started,
+};
+use serde_json::Value;
+use std::os::unix::fs::DirBuilderExt;
+use tokio::sync::oneshot;
+
+/// One plan.
+#[derive(Debug)]
+pub struct Plan {
+    /// Whose it is: follows every session of the plan. `None` while the editor is away.
+    pub(crate) client: Option<ClientId>,
+    /// Config and target, with all that stands over them.
+    pub(crate) config: ConfigSource,
+    /// The session that waits to be taken.
+    pub(crate) ready: Option<Started>,
+}
+
+/// A plan that was made, and where its answer goes.
+#[derive(Debug)]
+pub struct Made {
+    name: String,
+    client: ClientId,
+    config: ConfigSource,
+    answer: PlanAnswer,
+    reply: oneshot::Sender<Answer<PlanAnswer>>,
+}
+
+/// Makes a plan; what there is to read is read in a task.
+pub(crate) fn spawn(state: StateFolder, events: EventSender, ask: Ask<SessionPlan>) {
+    tokio::task::spawn_blocking(move || {
+        let Ask { client, params, reply, .. } = ask;
+        match make(&state, params) {
+            Ok((name, config, planned)) if planned.action == PlanAction::Run => {
+                let made = Made { name, client, config, answer: planned, reply };
+                send(&events, Event::PlanMade(Box::new(made)));
+            }
+            Ok((_, _, planned)) => answer(reply, Ok(planned)),
+            Err(error) => answer(reply, Err(error)),
+        }
+    });
+}
+
+impl Daemon {
+    pub(crate) fn plan_made(&mut self, made: Made) {
+        let Made { name, client, config, answer: planned, reply } = made;
+        if reply.is_closed() {
+            return self.remove_plan(&name);
+        }
+        self.plans.insert(name, Plan { client: Some(client), config, ready: None });
+        answer(reply, Ok(planned));
+    }
+
+    /// Forgets a plan and removes its scripts. A session that nobody has taken ends with it.
+    pub(crate) fn remove_plan(&mut self, name: &str) {
+        let ready = self.plans.remove(name).and_then(|plan| plan.ready);
+        if let Err(error) = state::remove(&self.state.plan(name)) {
+            tracing::error!(plan = name, %error, "a plan's folder cannot be removed");
+        }
+        if let Some(started) = ready {
+            self.end_session(&started.session, "its plan was forgotten");
+        }
+    }
+
+    /// Forgets the plans whose editor has gone and that no session runs by.
+    pub(crate) fn forget_lonely_plans(&mut self) {
+        let used = |name: &String| self.sessions.values().any(|session| session.plan.as_ref() == Some(name));
+        let lonely: Vec<String> = self
+            .plans
+            .iter()
+            .filter(|(name, plan)| plan.client.is_none() && !used(name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in lonely {
+            self.remove_plan(&name);
+        }
+    }
+}
+
+fn make(state: &StateFolder, params: PlanParams) -> Result<(String, ConfigSource, PlanAnswer), ErrorData> {
+    let off = |reason: Option<String>| {
+        Ok((String::new(), ConfigSource::default(), PlanAnswer { reason, ..PlanAnswer::default() }))
+    };
+    let is_asked = !matches!(params.mirrord, None | Some(Value::Null | Value::Bool(false)));
+    if !is_asked && (params.mirrord.is_some() || !params.enabled) {
+        return off(None);
+    }
+    if params.debug["request"] == "attach" {
+        let reason = "an attach request starts no program; launch it, or start it by `mirrord-ide exec`";
+        if is_asked {
+            let message = "an attach request cannot be debugged in a pod's world: the program runs already";
+            let help = "launch the program instead, or start it by `mirrord-ide exec` and attach without mirrord";
+            return Err(ErrorData::new(ErrorKind::UnsupportedDebugType, message, help));
+        }
+        return off(Some(reason.to_owned()));
+    }
+    let config = source(params.config, params.mirrord, params.target);
+    let resolved = config::resolve(&config)?;
+    let mut planned = PlanAnswer {
+        action: PlanAction::Pick,
+        config_file: resolved.file.as_ref().map(|file| file.display().to_string()),
+        target: resolved.target.as_ref().map(ToString::to_string),
+        notices: resolved.notices.clone(),
+        ..PlanAnswer::default()
+    };
+    if planned.target.is_none() {
+        return Ok((String::new(), config, planned));
+    }
+    let name = state::fresh_name()?;
+    let folder = state.plan(&name);
+    let cannot = |error: &std::io::Error| {
+        ErrorData::new(ErrorKind::Internal, "the plan's folder cannot be made", "make room in the state folder")
+            .caused_by(error)
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| cannot(&error))?;
+    let program = std::env::current_exe().map_err(|error| cannot(&error))?;
+    let way = debug::Way { program: &program, plan: &name, folder: &folder, env: &config.env };
+    planned.patch = Some(way.patch(&params.debug)?);
+    planned.action = PlanAction::Run;
+    planned.plan = Some(name.clone());
+    Ok((name, config, planned))
+}
+
+/// The config that a launch configuration means, with the pick over it.
+fn source(mut config: ConfigSource, mirrord: Option<Value>, target: Option<String>) -> ConfigSource {
+    match mirrord {
+        Some(Value::String(file)) => config.file = Some(file),
+        Some(Value::Object(mut content)) => {
+            content.remove("tasks");
+            if !content.is_empty() {
+                config.file = None;
+                config.text = Some(Value::Object(content).to_string());
+            }
+        }
+        _ => {}
+    }
+    config.overrides.target = target.or(config.overrides.target);
+    config
+}
