@@ -34,6 +34,7 @@ class Program:
         files = {file.name: file.read_text() for file in self.files}
         if config is not None:
             files[".mirrord/mirrord.json"] = json.dumps(config, indent=4)
+            launch = {"mirrord": True} | launch
         made = server.workspace(name, files, {"configurations": [self.launch | launch]})
         if self.prepare:
             subprocess.run(self.prepare, cwd=made, check=True)
@@ -211,31 +212,57 @@ def test_a_compound_of_two_shares_one_pick_and_one_agent():
 
 
 @limit(240)
-def test_a_reloaded_window_finds_its_session_again():
+def test_a_program_in_a_mirrord_terminal_outlives_a_reload_and_is_followed_again():
     with scene_with_editor() as (scene, server):
-        folder = NODE.folder(server, "reload", mirrord=steals(scene), console="integratedTerminal")
-        with Window(server, folder, "reload") as window:
-            window.set_breakpoint(NODE.file, NODE.line)
-            window.press("F5")
+        with Window(server, NODE.folder(server, "terminal", steals(scene)), "terminal") as window:
+            window.command("mirrord: New Terminal in a Pod's World")
+            window.wait_for(".terminal-wrapper.active .xterm")
+            eventually(lambda: [one for one in sessions(scene) if one["state"] == "running"], "the shell runs in a session", 30)
+            window.click(".terminal-wrapper.active .xterm")
+            window.type("echo $SAMPLE_GREETING > seen; node app.js")
+            window.press("Enter")
             session = wait_until_stolen(scene)[0]
-            asked = stop_by_request(scene, server, window, NODE, "before")
-            window.press("F5")
-            scene.check(asked.answer(), "before", "node", local=True)
+            equal((window.folder / "seen").read_text().strip(), scene.greeting)
+            scene.check(scene.say("before"), "before", "node", local=True)
             window.keep("before")
             window.open()
             eventually(lambda: scene.target in window.status() and "running" in window.status(), "the status item is back", 30)
             window.keep("after")
             equal([one["session"] for one in sessions(scene)], [session["session"]])
-            assert alive(session["host"]["debuggee_pid"]), "the program did not outlive the reload"
+            assert alive(session["host"]["debuggee_pid"]), "the shell did not outlive the reload"
             scene.check(scene.say("after"), "after", "node", local=True)
             window.command("mirrord: Sessions")
             window.wait_for(f".quick-input-list .monaco-list-row:has-text({json.dumps(scene.target)})")
             window.keep("sessions")
-            window.run("await page.locator('.quick-input-list .monaco-list-row .codicon-debug-stop').first().click()")
+            window.run("await page.locator('.quick-input-list .monaco-list-row').first().hover()")
+            window.run("await page.locator('.quick-input-list .monaco-list-row .codicon-debug-stop').first().click({timeout: 5000})")
             eventually(lambda: not sessions(scene), "the session is ended from the list", 20)
             window.press("Escape")
             eventually(lambda: not window.status(), "the status item goes", 20)
         scene.wait_until_released()
+
+
+@limit(240)
+def test_a_reload_while_debugging_ends_program_and_session_as_vs_code_ends_its_own():
+    with scene_with_editor() as (scene, server):
+        with Window(server, NODE.folder(server, "reload", mirrord=steals(scene), console="integratedTerminal"), "reload") as window:
+            window.set_breakpoint(NODE.file, NODE.line)
+            window.press("F5")
+            wait_until_stolen(scene)
+            asked = stop_by_request(scene, server, window, NODE, "before")
+            window.press("F5")
+            scene.check(asked.answer(), "before", "node", local=True)
+            window.open()
+            eventually(lambda: not sessions(scene), "the session has ended", 20)
+            equal(window.status(), "")
+            scene.wait_until_released()
+            window.press("F5")
+            wait_until_stolen(scene)
+            asked = stop_by_request(scene, server, window, NODE, "again")
+            window.press("F5")
+            scene.check(asked.answer(), "again", "node", local=True)
+            window.press("Shift+F5")
+            eventually(lambda: not window.debugging() and not sessions(scene), "all has ended", 20)
 
 
 @limit(180)
@@ -268,17 +295,18 @@ def test_escape_in_the_picker_takes_the_run_back():
 @limit(180)
 def test_a_wrong_config_is_opened_at_its_place_with_one_toast():
     with scene_with_editor() as (scene, server):
-        folder = NODE.folder(server, "wrong", steals(scene, feature={"netwrk": {}}))
+        wrong = {"target": scene.target, "feature": {"network": {"incoming": "steel"}}}
+        folder = NODE.folder(server, "wrong", wrong)
         with Window(server, folder, "wrong") as window:
             window.press("F5")
             window.wait_for(".tab.active:has-text('mirrord.json')", 30)
             toast = eventually(window.toasts, "a toast")
             window.keep("wrong-config")
             equal(len(toast), 1)
-            contains(toast[0], "netwrk")
-            line = json.dumps(steals(scene, feature={"netwrk": {}}), indent=4).splitlines()
-            number = next(at for at, text in enumerate(line, 1) if "netwrk" in text)
-            eventually(lambda: any(f"Ln {number}," in text for text in window.texts(".statusbar-item")), "the cursor stands at the wrong key")
+            contains(toast[0], "steel")
+            lines = json.dumps(wrong, indent=4).splitlines()
+            number = next(at for at, line in enumerate(lines, 1) if "steel" in line)
+            eventually(lambda: any(f"Ln {number}," in text for text in window.texts(".statusbar-item")), "the cursor stands at the wrong value")
             window.run("await page.locator('.notification-toast').getByText('Details', {exact: true}).first().click()")
             window.wait_for(".tab.active:has-text('run-')")
             window.keep("details")

@@ -18,9 +18,10 @@ import { Toggle } from "./toggle.js";
 let link: Link | undefined;
 
 export function activate(context: vscode.ExtensionContext): void {
-    const channel = vscode.window.createOutputChannel("mirrord", { log: true });
+    let made: vscode.LogOutputChannel | undefined;
+    const channel = () => (made ??= vscode.window.createOutputChannel("mirrord", { log: true }));
     const version = String((context.extension.packageJSON as { version?: string }).version);
-    link = new Link(() => ({ binary: binary(context), version, channel }));
+    link = new Link(() => ({ binary: binary(context), version, channel: channel() }));
     const daemon = link;
     const logs = new Logs(channel);
     const toggle = new Toggle(context.workspaceState);
@@ -30,14 +31,15 @@ export function activate(context: vscode.ExtensionContext): void {
     const terminals = new Terminals(launcher);
     const runs = new Runs(link, sessions, logs);
     /** Connects ahead of the first F5, which then waits for nothing of ours. */
-    const warm = () => daemon.connected().catch((error: unknown) => channel.warn(problemOf(error).message));
+    const warm = () => daemon.connected().catch((error: unknown) => channel().warn(problemOf(error).message));
     context.subscriptions.push(
-        channel, link, logs, toggle, sessions, new Status(sessions), runs,
+        link, logs, toggle, sessions, new Status(sessions), runs,
+        { dispose: () => made?.dispose() },
         vscode.commands.registerCommand("mirrord.toggle", async () => ((await toggle.flip()) ? warm() : undefined)),
         vscode.commands.registerCommand("mirrord.debug", () => launcher.debug()),
         vscode.commands.registerCommand("mirrord.sessions", () => showSessions(daemon, sessions, logs)),
         vscode.commands.registerCommand("mirrord.terminal", () => terminals.open()),
-        vscode.commands.registerCommand("mirrord.log", () => channel.show()),
+        vscode.commands.registerCommand("mirrord.log", () => channel().show()),
         vscode.debug.registerDebugConfigurationProvider("*", launcher),
         vscode.debug.registerDebugConfigurationProvider("mirrord", new Presets()),
         vscode.debug.registerDebugAdapterTrackerFactory("*", runs),

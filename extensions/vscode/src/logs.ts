@@ -22,14 +22,15 @@ export class Logs implements vscode.TextDocumentContentProvider, vscode.Disposab
     readonly onDidChange = this.changed.event;
     private readonly registration = vscode.workspace.registerTextDocumentContentProvider(SCHEME, this);
 
-    constructor(private readonly channel: vscode.LogOutputChannel) {}
+    /** `channel` is asked for when there is something to say: making one costs a file. */
+    constructor(private readonly channel: () => vscode.LogOutputChannel) {}
 
     /** Adds a line (or several) to a log, and to the output channel. */
     add(name: string, text: string, at = Date.now()): void {
         const log = this.of(name);
         log.lines.push(`${new Date(at).toISOString().slice(11, 23)}  ${text}`);
         log.lines.splice(0, log.lines.length - KEPT.lines);
-        this.channel.info(`${name}: ${text}`);
+        this.channel().info(`${name}: ${text}`);
         this.changed.fire(uriOf(name));
     }
 

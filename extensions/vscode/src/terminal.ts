@@ -43,8 +43,6 @@ export class Terminals implements vscode.TerminalProfileProvider {
             iconPath: new vscode.ThemeIcon("debug-alt"),
             shellPath: program ?? "mirrord-ide",
             shellArgs: args ?? [],
-            // The shell's session ends with it: a terminal that comes back after a reload would be a shell of this machine.
-            isTransient: true,
             ...(cwd === undefined ? {} : { cwd }),
             ...(env === undefined ? {} : { env }),
         };

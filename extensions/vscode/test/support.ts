@@ -86,7 +86,7 @@ export class Memory implements vscode.Memento {
 
 export function logs(): Logs & { text(name: string): Promise<string> } {
     const channel = { info: () => undefined } as unknown as vscode.LogOutputChannel;
-    const made = new Logs(channel) as Logs & { text(name: string): Promise<string> };
+    const made = new Logs(() => channel) as Logs & { text(name: string): Promise<string> };
     made.text = (name) => made.provideTextDocumentContent({ path: `/${name}.log` } as vscode.Uri);
     return made;
 }
