@@ -12,9 +12,9 @@ use crate::state::StateFolder;
 use protocol::auth::SecretKey;
 use protocol::host::HostEvent;
 use protocol::ide::{
-    ClientOptions, ConfigVerify, DaemonStatus, DaemonStop, Discovery, ErrorData, Method, SessionAttach,
-    SessionForget, SessionList, SessionPlan, SessionRedeem, SessionStart, SessionStop, SessionSubscribe,
-    NamespaceList, TargetList,
+    ClientOptions, ConfigVerify, DaemonStatus, DaemonStop, Discovery, ErrorData, Method, NamespaceList,
+    SessionAttach, SessionForget, SessionList, SessionPlan, SessionRedeem, SessionStart, SessionStop,
+    SessionSubscribe, TargetList,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -99,7 +99,8 @@ fn make(state: &StateFolder, params: PlanParams) -> Result<(String, ConfigSource
         let reason = "an attach request starts no program; launch it, or start it by `mirrord-ide exec`";
         if is_asked {
             let message = "an attach request cannot be debugged in a pod's world: the program runs already";
-            let help = "launch the program instead, or start it by `mirrord-ide exec` and attach without mirrord";
+            let help =
+                "launch the program instead, or start it by `mirrord-ide exec` and attach without mirrord";
             return Err(ErrorData::new(ErrorKind::UnsupportedDebugType, message, help));
         }
         return off(Some(reason.to_owned()));
@@ -119,8 +120,12 @@ fn make(state: &StateFolder, params: PlanParams) -> Result<(String, ConfigSource
     let name = state::fresh_name()?;
     let folder = state.plan(&name);
     let cannot = |error: &std::io::Error| {
-        ErrorData::new(ErrorKind::Internal, "the plan's folder cannot be made", "make room in the state folder")
-            .caused_by(error)
+        ErrorData::new(
+            ErrorKind::Internal,
+            "the plan's folder cannot be made",
+            "make room in the state folder",
+        )
+        .caused_by(error)
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| cannot(&error))?;
     let program = std::env::current_exe().map_err(|error| cannot(&error))?;

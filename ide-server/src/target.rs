@@ -100,10 +100,11 @@ async fn no_target(resolved: &Resolved) -> ErrorData {
 /// Lists the namespaces that targets can be in.
 pub async fn namespaces(query: &NamespaceQuery) -> Result<Namespaces, ErrorData> {
     let source = query.config.clone();
-    let resolved = tokio::task::spawn_blocking(move || config::resolve(&source)).await.map_err(|error| {
-        ErrorData::new(ErrorKind::Internal, "reading the config broke off", "see daemon.log")
-            .caused_by(&error)
-    })??;
+    let resolved =
+        tokio::task::spawn_blocking(move || config::resolve(&source)).await.map_err(|error| {
+            ErrorData::new(ErrorKind::Internal, "reading the config broke off", "see daemon.log")
+                .caused_by(&error)
+        })??;
     cluster::namespaces(&resolved).await
 }
 

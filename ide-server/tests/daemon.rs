@@ -6,9 +6,11 @@
 
 use ide_server::rpc::client::Client;
 use ide_server::rpc::framing::{Decoder, encode};
+use protocol::host::Ticket;
 use protocol::ide::{
-    ConfigSource, DaemonStatus, Discovery, ErrorData, ErrorKind, LaunchPlan, ListParams, Overrides,
-    SessionList, SessionStart, SessionStop, StartParams, Started, Status, StatusParams, StopParams,
+    ConfigSource, DaemonStatus, Discovery, ErrorData, ErrorKind, ForgetParams, LaunchPlan, ListParams,
+    Overrides, PlanAction, PlanAnswer, PlanParams, RedeemParams, SessionForget, SessionList, SessionPlan,
+    SessionRedeem, SessionStart, SessionStop, StartParams, Started, Status, StatusParams, StopParams,
 };
 use serde_json::json;
 use std::fs;
@@ -19,6 +21,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+fn ticket(started: &Started) -> &Ticket {
+    started.ticket.as_ref().unwrap()
+}
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -126,8 +132,8 @@ fn two_sessions_on_a_target_share_an_agent_and_have_keys_of_their_own() {
     let (mut one, mut two) = (home.client(), home.client());
     let (first, second) = (home.start(&mut one).unwrap(), home.start(&mut two).unwrap());
     assert!(!first.warm && second.warm);
-    assert_eq!(first.ticket.endpoint, second.ticket.endpoint);
-    assert_ne!(first.ticket.key.public(), second.ticket.key.public());
+    assert_eq!(ticket(&first).endpoint, ticket(&second).endpoint);
+    assert_ne!(ticket(&first).key.public(), ticket(&second).key.public());
     let status = status(&mut one);
     let [agent] = status.agents.as_slice() else { panic!("{status:?}") };
     let mut sessions = vec![first.session, second.session];
@@ -241,7 +247,7 @@ fn a_killed_daemon_is_followed_by_one_that_knows_its_agents_and_gives_no_key_twi
     assert_eq!(agents.len(), 1, "{agents:?}");
     let second = home.start(&mut client).unwrap();
     assert!(second.warm, "the agent of the killed daemon was not used");
-    assert_ne!(first.ticket.key.public(), second.ticket.key.public());
+    assert_ne!(ticket(&first).key.public(), ticket(&second).key.public());
 }
 
 #[test]
@@ -325,4 +331,80 @@ fn the_command_line_ends_by_kind_of_error_and_keeps_standard_output_clean() {
             assert_eq!(stderr.lines().count(), 2, "what failed, and what to do: {stderr}");
         }
     }
+}
+
+/// A plan for the target, as an editor asks for one.
+fn plan(home: &Home, client: &mut Client, debug: serde_json::Value) -> Result<PlanAnswer, ErrorData> {
+    let config = home.params().config;
+    client.call::<SessionPlan>(&PlanParams { config, enabled: true, debug, ..PlanParams::default() })
+}
+
+fn python() -> serde_json::Value {
+    json!({ "type": "debugpy", "request": "launch", "name": "app", "python": "/usr/bin/python3" })
+}
+
+#[test]
+fn a_plans_session_is_taken_once_and_made_anew_for_a_restart() {
+    let home = Home::open(AGENT);
+    let (mut editor, mut front) = (home.client(), home.client());
+    let planned = plan(&home, &mut editor, python()).unwrap();
+    assert_eq!(planned.action, PlanAction::Run);
+    let name = planned.plan.unwrap();
+    let ready = editor
+        .call::<SessionStart>(&StartParams { plan: Some(name.clone()), ..StartParams::default() })
+        .unwrap();
+    assert!(ready.ticket.is_none(), "the key is not the editor's");
+    let redeem = RedeemParams { plan: name.clone(), ..RedeemParams::default() };
+    let taken = front.call::<SessionRedeem>(&redeem).unwrap();
+    assert_eq!(
+        (taken.session.clone(), ticket(&taken).session.clone()),
+        (ready.session.clone(), ready.session)
+    );
+    let again = front.call::<SessionRedeem>(&redeem).unwrap();
+    assert_ne!(again.session, taken.session);
+    assert!(again.warm && again.ticket.is_some());
+    let listed = editor.call::<SessionList>(&ListParams {}).unwrap().sessions;
+    assert!(listed.iter().all(|one| one.plan.as_ref() == Some(&name)), "{listed:?}");
+}
+
+#[test]
+fn a_forgotten_plan_leaves_nothing() {
+    let home = Home::open(AGENT);
+    let mut editor = home.client();
+    let node = json!({ "type": "node", "request": "launch", "name": "app" });
+    let name = plan(&home, &mut editor, node).unwrap().plan.unwrap();
+    assert_eq!(home.files("plans"), std::slice::from_ref(&name));
+    editor.call::<SessionStart>(&StartParams { plan: Some(name.clone()), ..StartParams::default() }).unwrap();
+    editor.call::<SessionForget>(&ForgetParams { plan: name.clone() }).unwrap();
+    assert!(home.files("plans").is_empty() && home.files("sessions").is_empty());
+    let error =
+        editor.call::<SessionRedeem>(&RedeemParams { plan: name, ..RedeemParams::default() }).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NoSuchSession);
+}
+
+#[test]
+fn a_plan_says_when_it_is_off_or_not_possible() {
+    let home = Home::open(AGENT);
+    let mut editor = home.client();
+    let mut params = PlanParams { config: home.params().config, debug: python(), ..PlanParams::default() };
+    let mut ask = |params: &PlanParams| editor.call::<SessionPlan>(params);
+    assert_eq!(ask(&params).unwrap().action, PlanAction::Off, "the toggle is off");
+    params.enabled = true;
+    params.mirrord = Some(json!(false));
+    assert_eq!(ask(&params).unwrap().action, PlanAction::Off, "the launch configuration says no");
+    params.mirrord = None;
+    params.debug["request"] = json!("attach");
+    let off = ask(&params).unwrap();
+    assert!(off.action == PlanAction::Off && off.reason.is_some(), "an attach goes on without us");
+    params.mirrord = Some(json!(true));
+    assert_eq!(ask(&params).unwrap_err().kind, ErrorKind::UnsupportedDebugType);
+    params.debug = json!({ "type": "php", "request": "launch" });
+    assert_eq!(ask(&params).unwrap_err().kind, ErrorKind::UnsupportedDebugType);
+    params.debug = python();
+    params.mirrord = Some(json!({ "tasks": true }));
+    assert_eq!(ask(&params).unwrap().action, PlanAction::Run, "what is not the config's does not count");
+    params.config.overrides.target = None;
+    assert_eq!(ask(&params).unwrap().action, PlanAction::Pick);
+    params.target = Some("process/1".to_owned());
+    assert_eq!(ask(&params).unwrap().target.as_deref(), Some("process/1"));
 }

@@ -59,7 +59,7 @@ describe("a new launch.json", () => {
 
     it("has one of each where no language is known", () => {
         window.activeTextEditor = undefined;
-        deepStrictEqual(types(), ["node", "debugpy", "go", "lldb-dap", "java", "coreclr"]);
+        deepStrictEqual(types(), ["node", "debugpy", "go", "lldb-dap", "java"]);
     });
 });
 

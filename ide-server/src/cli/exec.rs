@@ -7,8 +7,8 @@ use crate::rpc::client::Client;
 use crate::state::StateFolder;
 use protocol::host::Launch;
 use protocol::ide::{
-    ConfigSource, ErrorData, ErrorKind, LaunchPlan, Overrides, RedeemParams, SessionRedeem, SessionStart, StartParams,
-    Started,
+    ConfigSource, ErrorData, ErrorKind, LaunchPlan, Overrides, RedeemParams, SessionRedeem, SessionStart,
+    StartParams, Started,
 };
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -27,5 +27,9 @@ pub(crate) fn handle(daemon: &mut Daemon, ask: Ask<SessionRedeem>) {
         plan: Some(params.plan),
         work_done_token: params.work_done_token,
     };
-    session_start::start(daemon, Ask { client, outbox, params: start, reply }, session_start::Ticket::HandOut);
+    session_start::start(
+        daemon,
+        Ask { client, outbox, params: start, reply },
+        session_start::Ticket::HandOut,
+    );
 }

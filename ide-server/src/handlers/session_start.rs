@@ -44,7 +44,8 @@ pub(super) fn start(daemon: &mut Daemon, ask: Ask<SessionStart>, ticket: Ticket)
     let mut session = Session::new(record.clone(), SessionState::Starting, Some(ask.client));
     session.plan.clone_from(&ask.params.plan);
     session.keeps_ticket = ticket == Ticket::Keep;
-    let editor = ask.params.plan.as_ref().and_then(|plan| daemon.plans.get(plan)).and_then(|plan| plan.client);
+    let editor =
+        ask.params.plan.as_ref().and_then(|plan| daemon.plans.get(plan)).and_then(|plan| plan.client);
     for client in editor.into_iter().chain(ask.params.events.then_some(ask.client)) {
         session.followers.insert(client, 0);
     }

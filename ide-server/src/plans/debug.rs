@@ -28,7 +28,9 @@ impl Way<'_> {
     pub fn patch(&self, debug: &Value) -> Result<Value, ErrorData> {
         let kind = text(debug, "type").unwrap_or_default();
         Ok(match kind {
-            "node" | "pwa-node" => json!({ "runtimeExecutable": self.script("node", debug, "runtimeExecutable")? }),
+            "node" | "pwa-node" => {
+                json!({ "runtimeExecutable": self.script("node", debug, "runtimeExecutable")? })
+            }
             "node-terminal" => {
                 let shell = self.env.get("SHELL").map_or("/bin/sh", String::as_str);
                 let command = match text(debug, "command") {
@@ -48,6 +50,8 @@ impl Way<'_> {
                 let launcher = given.first().copied().unwrap_or("python3");
                 json!({ "python": self.words(&given), "debugLauncherPython": launcher })
             }
+            "java" => json!({ "javaExec": self.script("java", debug, "javaExec")? }),
+            "cppdbg" => json!({ "miDebuggerPath": self.script("gdb", debug, "miDebuggerPath")? }),
             "go" => json!({ "dlvToolPath": self.script("dlv", debug, "dlvToolPath")? }),
             "lldb-dap" => {
                 json!({ "debugAdapterExecutable": self.script("lldb-dap", debug, "debugAdapterExecutable")? })
@@ -83,8 +87,12 @@ impl Way<'_> {
             self.words(&[&program.display().to_string()]).iter().map(|word| quote(word)).collect();
         let path = self.folder.join(format!("mirrord-{usual}"));
         let write = || -> std::io::Result<()> {
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o700).open(&path)?;
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o700)
+                .open(&path)?;
             writeln!(file, "#!/bin/sh\nexec {} \"$@\"", words.join(" "))
         };
         write().map_err(|error| {
@@ -117,14 +125,13 @@ fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
 
     fn patched(debug: Value) -> Result<Value, ErrorData> {
         let folder = std::env::temp_dir();
         let env = BTreeMap::from([("SHELL".to_owned(), "/bin/bash".to_owned())]);
-        Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &folder, env: &env }.patch(&debug)
+        Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &folder, env: &env }
+            .patch(&debug)
     }
 
     const EXEC: [&str; 7] = ["/bin/mirrord-ide", "exec", "--plan", "abcd1234", "--progress", "off", "--"];
@@ -138,22 +145,31 @@ mod tests {
     }
 
     #[test]
-    fn node_go_and_lldb_are_started_by_a_script() {
+    fn a_debugger_that_takes_a_path_gets_a_script() {
         for (debug, field) in [
             (json!({ "type": "pwa-node", "runtimeExecutable": "/opt/it's/node" }), "runtimeExecutable"),
+            (json!({ "type": "java", "javaExec": "/opt/it's/java" }), "javaExec"),
+            (json!({ "type": "cppdbg", "miDebuggerPath": "/opt/it's/gdb" }), "miDebuggerPath"),
             (json!({ "type": "go", "dlvToolPath": "/opt/it's/dlv" }), "dlvToolPath"),
-            (json!({ "type": "lldb-dap", "debugAdapterExecutable": "/opt/it's/x" }), "debugAdapterExecutable"),
+            (
+                json!({ "type": "lldb-dap", "debugAdapterExecutable": "/opt/it's/x" }),
+                "debugAdapterExecutable",
+            ),
         ] {
             let got = patched(debug).unwrap();
             let script = std::fs::read_to_string(got[field].as_str().unwrap()).unwrap();
-            assert!(script.starts_with("#!/bin/sh\nexec '/bin/mirrord-ide' 'exec' '--plan' 'abcd1234'"), "{script}");
+            assert!(
+                script.starts_with("#!/bin/sh\nexec '/bin/mirrord-ide' 'exec' '--plan' 'abcd1234'"),
+                "{script}"
+            );
             assert!(script.contains("'/opt/it'\\''s/") && script.ends_with(" \"$@\"\n"), "{script}");
         }
     }
 
     #[test]
     fn a_terminal_is_the_users_shell_under_the_plan() {
-        let got = patched(json!({ "type": "mirrord-terminal", "program": "/bin/zsh", "args": ["-l"] })).unwrap();
+        let got =
+            patched(json!({ "type": "mirrord-terminal", "program": "/bin/zsh", "args": ["-l"] })).unwrap();
         assert_eq!(got["program"], "/bin/mirrord-ide");
         assert_eq!(got["args"].as_array().unwrap().last().unwrap(), "-l");
         let got = patched(json!({ "type": "node-terminal" })).unwrap();

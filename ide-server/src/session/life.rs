@@ -89,13 +89,14 @@ impl Daemon {
         }
         let keeps_ticket = session.keeps_ticket;
         let plan = session.plan.clone();
-        let answered = match plan.as_deref().filter(|_| keeps_ticket).and_then(|plan| self.plans.get_mut(plan)) {
-            Some(plan) => {
-                plan.ready = Some(started.clone());
-                Started { ticket: None, ..started }
-            }
-            None => started,
-        };
+        let answered =
+            match plan.as_deref().filter(|_| keeps_ticket).and_then(|plan| self.plans.get_mut(plan)) {
+                Some(plan) => {
+                    plan.ready = Some(started.clone());
+                    Started { ticket: None, ..started }
+                }
+                None => started,
+            };
         answer(reply, Ok(answered));
         self.set_state(name, SessionState::Ready, "waiting for the program");
         if plan.is_some() {
@@ -263,7 +264,14 @@ impl Daemon {
     /// Keeps an event of a session and sends it to its followers.
     pub(crate) fn publish(&mut self, name: &str, at: u64, event: News) {
         let Some(session) = self.sessions.get_mut(name) else { return };
-        let params = EventParams { session: name.to_owned(), plan: session.plan.clone(), seq: session.seq, at, missed: 0, event };
+        let params = EventParams {
+            session: name.to_owned(),
+            plan: session.plan.clone(),
+            seq: session.seq,
+            at,
+            missed: 0,
+            event,
+        };
         for (client, missed) in &mut session.followers {
             let Some(client) = self.clients.get(client) else { continue };
             let sent =
