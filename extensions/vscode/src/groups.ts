@@ -28,11 +28,8 @@ export class Groups {
     /** A configuration reached the first hook. */
     note(name: string, folder: string | undefined): void {
         const at = this.now();
+        // It may have been here before, as another type: node comes again as pwa-node.
         const mine = this.find(name, folder);
-        // Once more, as another type: node and pwa-node.
-        if (mine && at - mine.at < MOMENT) {
-            return;
-        }
         this.seen = this.seen.filter((one) => one !== mine && (at - one.at < MOMENT || one.group));
         const fresh: Seen = { name, folder, at, group: undefined };
         for (const members of compounds()) {

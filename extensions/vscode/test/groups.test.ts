@@ -51,6 +51,15 @@ describe("a compound's members", () => {
         strictEqual(second[0], second[1]);
     });
 
+    it("do not wait for one that starts alone later", () => {
+        groups.note("shop", "a");
+        groups.note("cart", "a");
+        groups.take("cart", "a");
+        now += 5000;
+        groups.note("cart", "a");
+        strictEqual(groups.take("cart", "a"), undefined);
+    });
+
     it("are not joined by a configuration that no compound names", () => {
         groups.note("shop", "a");
         groups.note("other", "a");
