@@ -310,3 +310,36 @@ def test_a_wrong_config_is_opened_at_its_place_with_one_toast():
             window.run("await page.locator('.notification-toast').getByText('Details', {exact: true}).first().click()")
             window.wait_for(".tab.active:has-text('run-')")
             window.keep("details")
+
+
+@limit(240)
+def test_the_run_menu_does_one_run_there_and_the_toggle_all_of_them():
+    with scene_with_editor() as (scene, server):
+        folder = NODE.folder(server, "toggle", steals(scene))
+        launch = json.loads((folder / ".vscode/launch.json").read_text())
+        del launch["configurations"][0]["mirrord"]
+        (folder / ".vscode/launch.json").write_text(json.dumps(launch))
+
+        def run_and_end(start, there: bool):
+            before = len(server.events())
+            start()
+            eventually(lambda: any(event["what"] == "started" and not event["child"] for event in server.events()[before:]), "a debug session", 40)
+            plan = next(event["configuration"].get("__mirrordPlan") for event in server.events()[before:] if event["what"] == "started" and not event["child"])
+            equal(plan is not None, there, "in a pod's world")
+            if there:
+                wait_until_stolen(scene)
+                scene.check(scene.say("who"), "who", "node", local=True)
+            window.press("Shift+F5")
+            eventually(lambda: not window.debugging() and not sessions(scene), "the run is over", 20)
+
+        with Window(server, folder, "toggle") as window:
+            window.open_file(NODE.file)
+            window.wait_for(".editor-actions .codicon-debug-alt")
+            window.keep("run-menu")
+            run_and_end(lambda: window.press("F5"), there=False)
+            run_and_end(lambda: window.click(".editor-actions .codicon-debug-alt"), there=True)
+            run_and_end(lambda: window.press("F5"), there=False)
+            window.click("[id='mirrord-ide.mirrord-ide.mirrord.toggle'] a")
+            window.wait_for("[id='mirrord-ide.mirrord-ide.mirrord.toggle'] .codicon-circle-filled")
+            run_and_end(lambda: window.press("F5"), there=True)
+            window.keep("toggled")

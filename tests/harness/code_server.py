@@ -7,6 +7,7 @@ adapters say is read beside it from the shim's file. A picture of every step is 
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import zipfile
@@ -38,7 +39,7 @@ class CodeServer:
             "SHIM_EVENTS": str(self.events_file), "SHIM_PYTHON": str(places.venv_python()), "SHIM_DLV": str(places.cache() / "bin/dlv"),
             "SHIM_LLDB_DAP": "/usr/bin/lldb-dap-19", "GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOTOOLCHAIN": "local",
             "GOCACHE": str(cached("go-build")), "GOMODCACHE": str(laptop.folder / "go-mod"), "SHELL": "/bin/bash",
-            "PATH": os.environ["PATH"] + ":/usr/local/go/bin",
+            "PATH": os.environ["PATH"] + ":/usr/local/go/bin", "HOME": str(self.folder / "home"),
         } | (env or {})
         self.settings = {"workbench.startupEditor": "none", "security.workspace.trust.enabled": False, "telemetry.telemetryLevel": "off",
                          "debug.internalConsoleOptions": "neverOpen", "extensions.ignoreRecommendations": True, "extensions.autoUpdate": False,
@@ -54,6 +55,8 @@ class CodeServer:
         for path in ("User", "Machine"):
             (data / path / "settings.json").write_text(json.dumps(self.settings))
         self.events_file.touch()
+        # VS Code takes its environment from a login shell, which may set PATH anew.
+        (self.folder / "home/.bash_profile").write_text(f"export PATH={shlex.quote(self.env['PATH'])}\n")
         with open(self.folder / "config.yaml", "w") as config:
             config.write("")
         self.install(extensions)
