@@ -176,6 +176,11 @@ pub enum Event {
         /// Whose.
         session: String,
     },
+    /// The editor of a plan was away for its lease.
+    PlanLeaseOver {
+        /// Which.
+        plan: String,
+    },
     /// A plan is made.
     PlanMade(Box<crate::plans::Made>),
     /// A signal asks the daemon to end.
@@ -293,6 +298,7 @@ impl Daemon {
             Event::HostGone { session, reason } => self.host_gone(&session, &reason),
             Event::LeaseOver { session } => self.lease_over(&session),
             Event::ProgramDue { session } => self.program_due(&session),
+            Event::PlanLeaseOver { plan } => self.plan_lease_over(&plan),
             Event::PlanMade(made) => self.plan_made(*made),
             Event::Terminate => self.ending = true,
         }

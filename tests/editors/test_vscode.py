@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -9,8 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import places
-from harness.cluster import kubeconfig
-from harness.code_server import CodeServer, Window
+from harness.code_server import VERSION, CodeServer, Window
 from harness.dap import line_of
 from harness.scene import Asked, ClusterScene
 from harness.testing import alive, contains, equal, eventually, limit
@@ -343,3 +343,31 @@ def test_the_run_menu_does_one_run_there_and_the_toggle_all_of_them():
             window.wait_for("[id='mirrord-ide.mirrord-ide.mirrord.toggle'] .codicon-circle-filled")
             run_and_end(lambda: window.press("F5"), there=True)
             window.keep("toggled")
+
+
+@limit(240)
+def test_a_crashed_extension_host_leaves_nothing():
+    with scene_with_editor() as (scene, server), Window(server, NODE.folder(server, "crash", mirrord=steals(scene)), "crash") as window:
+        window.set_breakpoint(NODE.file, NODE.line)
+        window.press("F5")
+        wait_until_stolen(scene)
+        hosts = [pid for pid, command in scene.laptop.processes() if "--type=extensionHost" in command]
+        equal(len(hosts), 1, "extension hosts")
+        os.kill(hosts[0], signal.SIGKILL)
+        eventually(lambda: not sessions(scene), "the session has ended", 60)
+        scene.wait_until_released()
+        window.keep("crashed")
+
+
+@limit(240)
+def test_a_window_that_never_comes_back_leaves_nothing_after_its_lease():
+    with scene_with_editor() as (scene, server), Window(server, NODE.folder(server, "lease", mirrord=steals(scene)), "lease") as window:
+        window.press("F5")
+        program = wait_until_stolen(scene)[0]["host"]["debuggee_pid"]
+        # All of the editor at once, as when its machine's memory runs out: nobody is there to say goodbye or to come back.
+        for pid, command in scene.laptop.processes():
+            if f"code-server-{VERSION}/" in command:
+                os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not sessions(scene), "the lease is over", 60)
+        assert not alive(program)
+        scene.wait_until_released()

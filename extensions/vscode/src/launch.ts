@@ -113,7 +113,7 @@ export class Launcher implements vscode.DebugConfigurationProvider {
                 this.logs.add(run, notice);
             }
             const started = await this.start(plan, run, token);
-            this.sessions.started(debug.name, plan, started);
+            this.sessions.started(debug.name, plan, started, !debug.type.startsWith("mirrord-"));
             return { plan: plan.plan, patch: plan.patch ?? {} };
         } catch (error) {
             if (!isCancelled(error) && !token?.isCancellationRequested) {

@@ -46,7 +46,9 @@ export class Runs implements vscode.DebugAdapterTrackerFactory, vscode.Disposabl
             return;
         }
         this.running.get(plan)?.delete(session.id);
-        if (!this.left.delete(session.id)) {
+        if (this.left.delete(session.id)) {
+            this.sessions.release(plan);
+        } else {
             const over = this.sessions.ofPlan(plan).map((one) => one.session);
             this.after(this.times.grace, () => this.end(over));
         }

@@ -25,6 +25,8 @@ export interface Live {
     warnings: Map<string, string>;
     /** The last event's number. */
     seq: number;
+    /** Whether a debugger started it, which ends with the window; a terminal lives on. */
+    debugged: boolean;
 }
 
 /** What a reloaded window remembers of a session. */
@@ -33,6 +35,7 @@ interface Remembered {
     name: string;
     plan?: string;
     mode: string;
+    debugged: boolean;
 }
 
 const KEY = "mirrord.sessions";
@@ -44,7 +47,7 @@ const NOT_COVERED = "not-covered";
 export class Sessions implements vscode.Disposable {
     private readonly live = new Map<string, Live>();
     /** Plans of this window with their configuration's name, mode and target. */
-    private readonly plans = new Map<string, { name: string; mode: string; target: string }>();
+    private readonly plans = new Map<string, { name: string; mode: string; target: string; debugged: boolean }>();
     private readonly changed = new vscode.EventEmitter<void>();
     readonly onDidChange = this.changed.event;
     private readonly ends: vscode.Disposable[];
@@ -66,10 +69,10 @@ export class Sessions implements vscode.Disposable {
     }
 
     /** A session was made ready by a plan of this window. */
-    started(name: string, plan: PlanAnswer, started: Started): void {
+    started(name: string, plan: PlanAnswer, started: Started, debugged: boolean): void {
         const target = started.target?.path ?? plan.target ?? "";
         if (plan.plan !== undefined) {
-            this.plans.set(plan.plan, { name, mode: started.mode, target });
+            this.plans.set(plan.plan, { name, mode: started.mode, target, debugged });
         }
         if (started.folder) {
             this.logs.folder(started.session, started.folder);
@@ -78,15 +81,25 @@ export class Sessions implements vscode.Disposable {
         for (const notice of started.notices) {
             this.logs.add(started.session, notice);
         }
-        this.add(started.session, { name, plan: plan.plan, mode: started.mode, target, namespace: started.target?.namespace ?? undefined });
+        this.add(started.session, { name, plan: plan.plan, mode: started.mode, target, namespace: started.target?.namespace ?? undefined, debugged });
     }
 
-    /** Follows again what this window had before it was reloaded; whether anything still lives. */
+    /** Follows again what this window had before it was reloaded. What was debugged then has no debugger any more. */
     async resume(): Promise<void> {
         const known = this.memory.get<Remembered[]>(KEY, []);
         if (known.length > 0) {
             await this.follow(known);
         }
+        for (const one of this.all.filter((live) => live.debugged)) {
+            this.logs.add(one.session, "its debugger is gone with the window: it is stopped");
+            await this.stop(one.session);
+        }
+    }
+
+    /** The user left a plan's program running without its debugger. */
+    release(plan: string): void {
+        this.ofPlan(plan).forEach((one) => (one.debugged = false));
+        void this.remember();
     }
 
     /** Whether a reloaded window has something to follow. */
@@ -115,7 +128,7 @@ export class Sessions implements vscode.Disposable {
             }
             // The program was started anew by the debugger's restart, which asks nobody.
             one = this.add(params.session, { ...plan, plan: params.plan ?? undefined, namespace: undefined });
-            void this.attach({ session: params.session, name: plan.name, mode: plan.mode }, params.seq);
+            void this.attach({ session: params.session, name: plan.name, mode: plan.mode, debugged: plan.debugged }, params.seq);
         }
         one.seq = Math.max(one.seq, params.seq);
         const { event } = params;
@@ -167,7 +180,7 @@ export class Sessions implements vscode.Disposable {
         void vscode.window.showErrorMessage(text, "Details").then((chosen) => (chosen === "Details" ? this.logs.show(one.session) : undefined));
     }
 
-    private add(session: string, what: { name: string; plan: string | undefined; mode: string; target: string; namespace: string | undefined }): Live {
+    private add(session: string, what: { name: string; plan: string | undefined; mode: string; target: string; namespace: string | undefined; debugged: boolean }): Live {
         const known = this.live.get(session);
         const made: Live = {
             ...what,
@@ -187,7 +200,7 @@ export class Sessions implements vscode.Disposable {
 
     /** The connection broke: the daemon is asked anew as long as there is something to follow. */
     private async reattach(): Promise<void> {
-        const known = this.all.map((one): Remembered => ({ session: one.session, name: one.name, mode: one.mode, ...(one.plan === undefined ? {} : { plan: one.plan }) }));
+        const known = this.all.map((one): Remembered => ({ session: one.session, name: one.name, mode: one.mode, debugged: one.debugged, ...(one.plan === undefined ? {} : { plan: one.plan }) }));
         for (const wait of known.length > 0 ? TRIES : []) {
             await new Promise((resolve) => setTimeout(resolve, wait));
             try {
@@ -210,7 +223,7 @@ export class Sessions implements vscode.Disposable {
                 continue;
             }
             if (one.plan !== undefined) {
-                this.plans.set(one.plan, { name: one.name, mode: one.mode, target: info.target.path });
+                this.plans.set(one.plan, { name: one.name, mode: one.mode, target: info.target.path, debugged: one.debugged });
             }
             await this.attach(one, this.live.get(one.session)?.seq ?? 0);
         }
@@ -222,7 +235,7 @@ export class Sessions implements vscode.Disposable {
         try {
             const old = this.live.get(known.session);
             if (!old) {
-                this.add(known.session, { name: known.name, plan: known.plan, mode: known.mode, target: "", namespace: undefined });
+                this.add(known.session, { name: known.name, plan: known.plan, mode: known.mode, target: "", namespace: undefined, debugged: known.debugged });
             }
             this.take(await this.daemon.request("session/attach", { session: known.session, fromSeq }), known);
         } catch (error) {
@@ -234,7 +247,7 @@ export class Sessions implements vscode.Disposable {
 
     /** What the daemon knows of a session stands over what was counted here. */
     private take(info: SessionInfo, known: Remembered): void {
-        const one = this.live.get(info.session) ?? this.add(info.session, { name: known.name, plan: known.plan, mode: known.mode, target: "", namespace: undefined });
+        const one = this.live.get(info.session) ?? this.add(info.session, { name: known.name, plan: known.plan, mode: known.mode, target: "", namespace: undefined, debugged: known.debugged });
         one.state = info.state;
         one.target = info.target.path;
         one.namespace = info.target.namespace ?? undefined;
@@ -246,7 +259,7 @@ export class Sessions implements vscode.Disposable {
     }
 
     private async remember(): Promise<void> {
-        const all = this.all.map((one): Remembered => ({ session: one.session, name: one.name, mode: one.mode, ...(one.plan === undefined ? {} : { plan: one.plan }) }));
+        const all = this.all.map((one): Remembered => ({ session: one.session, name: one.name, mode: one.mode, debugged: one.debugged, ...(one.plan === undefined ? {} : { plan: one.plan }) }));
         await this.memory.update(KEY, all);
     }
 

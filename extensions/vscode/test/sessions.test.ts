@@ -32,7 +32,7 @@ describe("a session", () => {
         sessions = new Sessions(daemon, memory, kept);
         new Status(sessions);
     });
-    const start = () => sessions.started("app", run, ready);
+    const start = (debugged = false) => sessions.started("app", run, ready, debugged);
     const tell = (seq: number, event: News) => daemon.tell(ready.session, seq, event);
 
     it("is not shown while there is none", () => {
@@ -114,6 +114,14 @@ describe("a session", () => {
         deepStrictEqual(daemon.names(), ["session/list", "session/attach"]);
     });
 
+    it("that was debugged is ended when the window comes back without its debugger", async () => {
+        start(true);
+        const reloaded = new Sessions(daemon, memory, logs());
+        daemon.on("session/list", () => ({ sessions: [info(ready.session)] })).on("session/attach", ({ session }) => info(session)).on("session/stop", () => ({ ended: [], agents: [] }));
+        await reloaded.resume();
+        deepStrictEqual(daemon.asked.at(-1), { name: "session/stop", params: { session: ready.session } });
+    });
+
     it("that ended while the window was away is forgotten", async () => {
         start();
         const reloaded = new Sessions(daemon, memory, logs());
@@ -165,7 +173,7 @@ describe("the end of a debug session", () => {
         daemon = new FakeDaemon().on("session/stop", () => ({ ended: [], agents: [] })).on("session/forget", () => ({}));
         sessions = new Sessions(daemon, new Memory(), logs());
         runs = new Runs(daemon, sessions, logs(), { grace: 5, restart: 20 });
-        sessions.started("app", run, ready);
+        sessions.started("app", run, ready, true);
     });
     const wait = (time = 60) => new Promise((resolve) => setTimeout(resolve, time));
 
@@ -201,6 +209,7 @@ describe("the end of a debug session", () => {
         runs.ended(session("a"), "p1");
         await wait();
         deepStrictEqual(daemon.names(), []);
+        deepStrictEqual(sessions.all.map((one) => one.debugged), [false], "a reload leaves it as well");
     });
 
     it("of a run without mirrord is nobody's business", async () => {

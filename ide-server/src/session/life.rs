@@ -12,6 +12,10 @@ use std::time::Duration;
 const LEASE: Duration = Duration::from_secs(5);
 /// The command line holds its connection until its program has ended; what is still there then answers at once.
 const LEASE_WITHOUT_EDITOR: Duration = Duration::from_millis(300);
+/// How long an editor may be away from what it started.
+const EDITOR_LEASE: Duration = Duration::from_secs(30);
+/// How long a program of an editor that has not come back has to end by itself.
+const GRACE_MS: u32 = 3000;
 /// How long an editor's program may take to come before the user is told.
 const PROGRAM: Duration = Duration::from_secs(5);
 /// How long a session waits for its host at all.
@@ -118,8 +122,13 @@ impl Daemon {
                 orphans.push(name.clone());
             }
         }
-        for plan in self.plans.values_mut().filter(|plan| plan.client == Some(client)) {
+        for (name, plan) in self.plans.iter_mut().filter(|(_, plan)| plan.client == Some(client)) {
             plan.client = None;
+            let (events, plan) = (self.events.clone(), name.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(EDITOR_LEASE).await;
+                send(&events, Event::PlanLeaseOver { plan });
+            });
         }
         let lease = if is_editor { LEASE } else { LEASE_WITHOUT_EDITOR };
         for session in orphans.iter().filter_map(|name| self.sessions.get(name)) {
@@ -149,6 +158,23 @@ impl Daemon {
             );
             let happened = SessionEvent::Warning { code: "not-covered".to_owned(), message };
             self.publish(name, state::now(), News::Happened { happened });
+        }
+    }
+
+    /// The editor of a plan has not come back: what it debugged has nobody who would look at it.
+    pub(crate) fn plan_lease_over(&mut self, name: &str) {
+        if self.plans.get(name).is_none_or(|plan| plan.client.is_some()) {
+            return;
+        }
+        let of_plan = |session: &&Session| session.plan.as_deref() == Some(name);
+        let sessions: Vec<String> =
+            self.sessions.values().filter(of_plan).map(|session| session.record.session.clone()).collect();
+        if sessions.is_empty() {
+            self.remove_plan(name);
+        }
+        for session in sessions {
+            tracing::info!(session, "its editor has not come back");
+            self.stop_session(&session, GRACE_MS);
         }
     }
 
