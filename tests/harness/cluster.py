@@ -175,6 +175,8 @@ class Sample:
         found = []
         for mount in FOLDER.glob("run/containerd-*/io.containerd.grpc.v1.cri/netns/*"):
             listed = subprocess.run(["nsenter", f"--net={mount}", "nft", "list", "tables"], capture_output=True, text=True)
+            if listed.returncode and mount.exists():
+                raise ClusterError(f"the rules in {mount.name} cannot be listed: {listed.stderr.strip()}")
             found += [f"{table} in {mount.name}" for table in listed.stdout.splitlines() if "mirrord" in table]
         return found
 

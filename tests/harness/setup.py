@@ -103,12 +103,14 @@ def samples(install: bool):
 def tidy(install: bool):
     if not has("cargo"):
         raise Missing("cargo is missing: install Rust from https://rustup.rs")
+    # The agent's unit tests look at its rules from outside, by nft.
+    packages({"nftables": has("nft"), "iproute2": has("ip"), "util-linux": has("unshare", "nsenter")}, install)
     venv(install)
 
 
 def local(install: bool):
     """What the tests on a local target need: the venv, the samples, the product itself."""
-    packages({"iproute2": has("ip"), "util-linux": has("unshare", "nsenter")}, install)
+    packages({"nftables": has("nft"), "iproute2": has("ip"), "util-linux": has("unshare", "nsenter")}, install)
     venv(install)
     other = {"x86_64": "qemu-aarch64"}.get(os.uname().machine, "qemu-x86_64")
     try:
