@@ -16,9 +16,13 @@ use protocol::auth::PublicKey;
 use protocol::ide::{ErrorData, ErrorKind};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
 
 /// How long it may take to be let in.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// How long an agent that is only just made may take to let us in, before one of our own is made.
+const STARTING: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(100);
 /// The most that is read of why not.
 const LAST_WORDS: u64 = 4096;
 
@@ -39,12 +43,32 @@ pub(super) async fn join(spec: &ClusterSpec, order: &Order, client: &Client) -> 
         let owner =
             format!("{}@{}", annotation(pod, "mirrord-ide/user"), annotation(pod, "mirrord-ide/host"));
         order.steps.report(format!("joining the agent of {owner}"));
-        match admit(client, &spec.namespace, name, &order.keys).await {
+        match admit_in_time(client, &spec.namespace, pod, &order.keys).await {
             Ok(()) => return Some(record(spec, order, pod)),
             Err(error) => tracing::info!(%error, pod = name, owner, "an agent cannot be joined"),
         }
     }
     None
+}
+
+/// Has an agent let these keys in; one that may only just be starting is asked for a while.
+async fn admit_in_time(
+    client: &Client,
+    namespace: &str,
+    pod: &Pod,
+    keys: &[PublicKey],
+) -> Result<(), ErrorData> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let until = Instant::now() + if phase(pod) == "Running" { Duration::ZERO } else { STARTING };
+    loop {
+        match admit(client, namespace, name, keys).await {
+            Err(error) if error.kind != ErrorKind::Forbidden && Instant::now() < until => {
+                tracing::debug!(%error, pod = name, "an agent that starts cannot be joined yet");
+            }
+            outcome => return outcome,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Has a running agent of a Job let these keys in, too.
@@ -110,13 +134,19 @@ fn annotation<'a>(pod: &'a Pod, name: &str) -> &'a str {
     pod.metadata.annotations.as_ref().and_then(|all| all.get(name)).map_or("", String::as_str)
 }
 
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
 /// Whether an agent's pod is of our own version, looks at the same container, and can do what we need.
 fn fits(pod: &Pod, spec: &ClusterSpec, target: &TargetPod) -> bool {
     let arch = spec.delivered.as_ref().map_or(std::env::consts::ARCH, |to| to.arch.as_str());
     let ours = embedded::delivery(arch).ok().flatten().map(|delivery| delivery.agent_sha256);
     let theirs = Some(annotation(pod, "mirrord-ide/agent-sha256")).filter(|hash| !hash.is_empty());
     let is_same_build = theirs.is_none() || theirs == ours.as_deref();
-    let runs = pod.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Running"));
+    // The API says Running some time after an agent serves.
+    let is_bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    let runs = phase(pod) == "Running" || (phase(pod) == "Pending" && is_bound);
     let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
     let context = container.and_then(|container| container.security_context.as_ref());
     let added = context.and_then(|context| context.capabilities.as_ref()).and_then(|all| all.add.as_ref());
@@ -196,6 +226,8 @@ mod tests {
     fn only_an_agent_that_can_do_the_same_for_the_same_container_is_joined() {
         assert!(joins(true, &json!({})));
         assert!(!joins(true, &json!({ "status": { "phase": "Pending" } })));
+        assert!(joins(true, &json!({ "status": { "phase": "Pending" }, "spec": { "nodeName": "one" } })));
+        assert!(!joins(true, &json!({ "status": { "phase": "Succeeded" } })));
         assert!(!joins(true, &json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } })));
         assert!(!joins(true, &json!({ "metadata": { "annotations": { "mirrord-ide/version": "0.0.1" } } })));
         assert!(!joins(
