@@ -138,6 +138,19 @@ class Dap:
         self.answer(begun)
         return breakpoints
 
+    def process(self, seconds=10.0) -> int:
+        """The process that is debugged, as the adapter tells: after the breakpoints' answer where the machine is busy."""
+
+        def told():
+            return next((event["body"]["systemProcessId"] for event in self.seen if event["event"] == "process"), None)
+
+        with self.changed:
+            if not self.changed.wait_for(lambda: told() or self.gone, seconds):
+                raise DapError(f"the debug adapter named no process within {seconds:g} s")
+            if not told():
+                raise DapError(f"{self.gone} (waiting for the process)")
+            return told()
+
     def stop_at_breakpoint(self, seconds=20.0) -> tuple[int, list[dict], dict[str, str]]:
         """Waits for the stop: its thread, its stack, and the local variables of the topmost frame."""
         thread = self.event("stopped", seconds)["threadId"]

@@ -39,7 +39,7 @@ def python_breakpoint(scene: Scene, mode: str):
     session = scene.exec(command, f"--{mode}")
     debugger = Dap.dial(port, alive=session.alive)
     assert debugger.attach(str(PYTHON), [line_of(PYTHON, "a breakpoint here")])[0]["verified"]
-    pid = next(event["body"]["systemProcessId"] for event in debugger.seen if event["event"] == "process")
+    pid = debugger.process()
     session.wait_for(LISTENING)
     text = f"stopped in {mode}"
     asked = Asked(scene, text)
