@@ -13,6 +13,7 @@ use protocol::ide::{
 };
 use serde_json::Value;
 use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use tokio::sync::oneshot;
 
 /// One plan.
@@ -41,11 +42,13 @@ pub(crate) fn spawn(state: StateFolder, events: EventSender, ask: Ask<SessionPla
     tokio::task::spawn_blocking(move || {
         let Ask { client, params, reply, .. } = ask;
         match make(&state, params) {
-            Ok((name, config, planned)) if planned.action == PlanAction::Run => {
-                let made = Made { name, client, config, answer: planned, reply };
-                send(&events, Event::PlanMade(Box::new(made)));
-            }
-            Ok((_, _, planned)) => answer(reply, Ok(planned)),
+            Ok((config, planned)) => match planned.plan.clone() {
+                Some(name) => {
+                    let made = Made { name, client, config, answer: planned, reply };
+                    send(&events, Event::PlanMade(Box::new(made)));
+                }
+                None => answer(reply, Ok(planned)),
+            },
             Err(error) => answer(reply, Err(error)),
         }
     });
@@ -72,6 +75,13 @@ impl Daemon {
         }
     }
 
+    /// Removes the scripts of an earlier daemon's plans, which nobody can ask for any more.
+    pub(crate) fn remove_old_plans(&self) {
+        if let Err(error) = state::remove(&self.state.plans()) {
+            tracing::error!(%error, "the plans of an earlier daemon cannot be removed");
+        }
+    }
+
     /// Forgets the plans whose editor has gone and that no session runs by.
     pub(crate) fn forget_lonely_plans(&mut self) {
         let used = |name: &String| self.sessions.values().any(|session| session.plan.as_ref() == Some(name));
@@ -87,9 +97,10 @@ impl Daemon {
     }
 }
 
-fn make(state: &StateFolder, params: PlanParams) -> Result<(String, ConfigSource, PlanAnswer), ErrorData> {
+/// The answer, and the config that it was made from; with a plan's name in it its folder is there.
+fn make(state: &StateFolder, params: PlanParams) -> Result<(ConfigSource, PlanAnswer), ErrorData> {
     let off = |reason: Option<String>| {
-        Ok((String::new(), ConfigSource::default(), PlanAnswer { reason, ..PlanAnswer::default() }))
+        Ok((ConfigSource::default(), PlanAnswer { reason, ..PlanAnswer::default() }))
     };
     let is_asked = !matches!(params.mirrord, None | Some(Value::Null | Value::Bool(false)));
     if !is_asked && (params.mirrord.is_some() || !params.enabled) {
@@ -115,25 +126,33 @@ fn make(state: &StateFolder, params: PlanParams) -> Result<(String, ConfigSource
         ..PlanAnswer::default()
     };
     if planned.target.is_none() {
-        return Ok((String::new(), config, planned));
+        return Ok((config, planned));
     }
     let name = state::fresh_name()?;
     let folder = state.plan(&name);
-    let cannot = |error: &std::io::Error| {
-        ErrorData::new(
-            ErrorKind::Internal,
-            "the plan's folder cannot be made",
-            "make room in the state folder",
-        )
-        .caused_by(error)
-    };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|error| cannot(&error))?;
-    let program = std::env::current_exe().map_err(|error| cannot(&error))?;
-    let way = debug::Way { program: &program, plan: &name, folder: &folder, env: &config.env };
-    planned.patch = Some(way.patch(&params.debug)?);
+    match patch(&folder, &name, &config, &params.debug) {
+        Ok(patch) => planned.patch = Some(patch),
+        Err(error) => {
+            if let Err(error) = state::remove(&folder) {
+                tracing::error!(%error, "the folder of a plan that failed cannot be removed");
+            }
+            return Err(error);
+        }
+    }
     planned.action = PlanAction::Run;
-    planned.plan = Some(name.clone());
-    Ok((name, config, planned))
+    planned.plan = Some(name);
+    Ok((config, planned))
+}
+
+/// Writes a plan's scripts; gives what changes in the debug configuration.
+fn patch(folder: &Path, plan: &str, config: &ConfigSource, debug: &Value) -> Result<Value, ErrorData> {
+    let cannot = |error: &std::io::Error| {
+        let (message, help) = ("the plan's folder cannot be made", "make room in the state folder");
+        ErrorData::new(ErrorKind::Internal, message, help).caused_by(error)
+    };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| cannot(&error))?;
+    let program = std::env::current_exe().map_err(|error| cannot(&error))?;
+    debug::Way { program: &program, plan, folder, env: &config.env }.patch(debug)
 }
 
 /// The config that a launch configuration means, with the pick over it.

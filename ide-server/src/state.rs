@@ -73,9 +73,14 @@ impl StateFolder {
         &self.root
     }
 
+    /// The folder of all plans.
+    pub fn plans(&self) -> PathBuf {
+        self.root.join("plans")
+    }
+
     /// The folder of an editor's plan.
     pub fn plan(&self, name: &str) -> PathBuf {
-        self.root.join("plans").join(name)
+        self.plans().join(name)
     }
 
     /// The daemon's socket.

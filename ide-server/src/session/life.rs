@@ -24,6 +24,7 @@ const LONGEST_LEASE: Duration = Duration::from_secs(120);
 impl Daemon {
     /// Takes over what an earlier daemon left behind.
     pub(crate) fn adopt(&mut self) {
+        self.remove_old_plans();
         self.adopt_agents();
         match SessionRecord::read_all(&self.state) {
             Ok((records, strange)) => {
