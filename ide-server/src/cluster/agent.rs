@@ -224,10 +224,12 @@ fn too_slow(spec: &ClusterSpec, what: &str) -> ErrorData {
     .retryable()
 }
 
-/// Asks the agent to end, where it can be asked; `None` where it was never made to its end or no key of ours is known.
+/// Asks the agent to end; `None` where no key of ours is known. An answer that does not come is an error: the port of
+/// a container that is only being made is forwarded to nobody.
 pub(super) async fn finishing(record: &AgentRecord) -> Option<Result<Finished, LinkError>> {
     let own = record.own.as_ref()?;
-    tokio::time::timeout(ASKING, finish(&record.endpoint, own)).await.ok()
+    let asked = tokio::time::timeout(ASKING, finish(&record.endpoint, own)).await;
+    Some(asked.unwrap_or(Err(LinkError::Deadline { after: ASKING })))
 }
 
 /// Removes an agent with all that brought it, unless somebody else needs it; what is gone is fine.
