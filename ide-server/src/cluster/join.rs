@@ -38,7 +38,9 @@ pub(super) async fn join(spec: &ClusterSpec, order: &Order, client: &Client) -> 
             return None;
         }
     };
-    for pod in listed.iter().filter(|pod| fits(pod, spec, target)) {
+    let arch = spec.delivered.as_ref().map_or(std::env::consts::ARCH, |to| to.arch.as_str());
+    let build = embedded::delivery(arch).ok().flatten().map(|delivery| delivery.agent_sha256);
+    for pod in listed.iter().filter(|pod| fits(pod, spec, target, build.as_deref())) {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let owner =
             format!("{}@{}", annotation(pod, "mirrord-ide/user"), annotation(pod, "mirrord-ide/host"));
@@ -138,12 +140,11 @@ fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
-/// Whether an agent's pod is of our own version, looks at the same container, and can do what we need.
-fn fits(pod: &Pod, spec: &ClusterSpec, target: &TargetPod) -> bool {
-    let arch = spec.delivered.as_ref().map_or(std::env::consts::ARCH, |to| to.arch.as_str());
-    let ours = embedded::delivery(arch).ok().flatten().map(|delivery| delivery.agent_sha256);
+/// Whether an agent's pod is of our own version and `build` (the hash of the agent that we would deliver), looks at the
+/// same container, and can do what we need.
+fn fits(pod: &Pod, spec: &ClusterSpec, target: &TargetPod, build: Option<&str>) -> bool {
     let theirs = Some(annotation(pod, "mirrord-ide/agent-sha256")).filter(|hash| !hash.is_empty());
-    let is_same_build = theirs.is_none() || theirs == ours.as_deref();
+    let is_same_build = theirs.is_none() || theirs == build;
     // The API says Running some time after an agent serves.
     let is_bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
     let runs = phase(pod) == "Running" || (phase(pod) == "Pending" && is_bound);
@@ -207,7 +208,7 @@ mod tests {
             "status": { "phase": "Running" },
         });
         json_patch(&mut pod, change);
-        fits(&serde_json::from_value(pod).unwrap(), &spec, &target)
+        fits(&serde_json::from_value(pod).unwrap(), &spec, &target, Some("ours"))
     }
 
     /// RFC 7396, as far as needed.
@@ -238,6 +239,7 @@ mod tests {
             true,
             &json!({ "metadata": { "annotations": { "mirrord-ide/agent-sha256": "other" } } })
         ));
+        assert!(joins(true, &json!({ "metadata": { "annotations": { "mirrord-ide/agent-sha256": "ours" } } })));
         let without_ports = json!({ "spec": { "containers": [{ "name": "agent", "securityContext": { "capabilities": { "add": ["SYS_PTRACE"] } } }] } });
         assert!(!joins(true, &without_ports) && joins(false, &without_ports));
     }
