@@ -133,6 +133,16 @@ pub fn resolve(source: &ConfigSource) -> Result<Resolved, ErrorData> {
     Ok(resolved)
 }
 
+/// [`resolve`] for a task, which must not wait for a file.
+pub async fn resolve_aside(source: &ConfigSource) -> Result<Resolved, ErrorData> {
+    let source = source.clone();
+    let reading = tokio::task::spawn_blocking(move || resolve(&source));
+    reading.await.map_err(|error| {
+        ErrorData::new(ErrorKind::Internal, "reading the config broke off", "see daemon.log")
+            .caused_by(&error)
+    })?
+}
+
 fn load(source: &ConfigSource) -> Result<Option<Text>, ErrorData> {
     let named = source.file.as_deref().map(Path::new);
     if let Some(content) = &source.text {

@@ -99,12 +99,7 @@ async fn no_target(resolved: &Resolved) -> ErrorData {
 
 /// Lists the namespaces that targets can be in.
 pub async fn namespaces(query: &NamespaceQuery) -> Result<Namespaces, ErrorData> {
-    let source = query.config.clone();
-    let resolved =
-        tokio::task::spawn_blocking(move || config::resolve(&source)).await.map_err(|error| {
-            ErrorData::new(ErrorKind::Internal, "reading the config broke off", "see daemon.log")
-                .caused_by(&error)
-        })??;
+    let resolved = config::resolve_aside(&query.config).await?;
     cluster::namespaces(&resolved).await
 }
 
@@ -113,11 +108,6 @@ pub async fn list(
     query: &TargetQuery,
     on_batch: &mut (dyn FnMut(Vec<TargetItem>) + Send),
 ) -> Result<Targets, ErrorData> {
-    let source = query.config.clone();
-    let resolved =
-        tokio::task::spawn_blocking(move || config::resolve(&source)).await.map_err(|error| {
-            ErrorData::new(ErrorKind::Internal, "reading the config broke off", "see daemon.log")
-                .caused_by(&error)
-        })??;
+    let resolved = config::resolve_aside(&query.config).await?;
     cluster::list(&resolved, query, on_batch).await
 }

@@ -29,7 +29,7 @@ pub use supervise::Supervised;
 use bytes::Bytes;
 use cluster::Clusters;
 use connection::{Connection, Outlets, Patience, REQUEST_DEADLINE, Writes};
-use handshake::{Identity, shake};
+use handshake::{Identity, Shaken, shake};
 use nix::errno::Errno;
 use protocol::agent::{
     AgentEvent, Closing, Connected, Incoming, Response, Subscribe, Subscribed, Unsubscribe, Welcome, connect,
@@ -173,19 +173,25 @@ impl Shared {
         generation: u64,
         want_env: bool,
     ) -> Result<(Arc<Connection>, Welcome), LinkError> {
-        let dialled = async {
-            let transport = Transport::open(endpoint, clusters).await?;
-            shake(transport, &self.identity, want_env).await
-        };
-        let (shaken, welcome) = match tokio::time::timeout(CONNECT_DEADLINE, dialled).await {
-            Ok(done) => done?,
-            Err(_) => {
-                let place = transport::place(endpoint);
-                return Err(LinkError::ConnectTimeout { place, after: CONNECT_DEADLINE });
-            }
-        };
+        let (shaken, welcome) = reach(endpoint, clusters, &self.identity, want_env).await?;
         Ok((Connection::start(generation, shaken, self.outlets.clone(), self.patience), welcome))
     }
+}
+
+/// Opens a transport to the agent and shakes hands on it, within [`CONNECT_DEADLINE`].
+async fn reach(
+    endpoint: &Endpoint,
+    clusters: &mut Clusters,
+    identity: &Identity,
+    want_env: bool,
+) -> Result<(Shaken, Welcome), LinkError> {
+    let reached = async {
+        let transport = Transport::open(endpoint, clusters).await?;
+        shake(transport, identity, want_env).await
+    };
+    tokio::time::timeout(CONNECT_DEADLINE, reached).await.unwrap_or_else(|_| {
+        Err(LinkError::ConnectTimeout { place: transport::place(endpoint), after: CONNECT_DEADLINE })
+    })
 }
 
 impl AgentLink {

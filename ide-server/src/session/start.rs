@@ -104,10 +104,7 @@ async fn prepare(
     params: &StartParams,
     steps: &Steps,
 ) -> Result<(SessionRecord, Started), ErrorData> {
-    let source = params.config.clone();
-    let resolved = tokio::task::spawn_blocking(move || config::resolve(&source))
-        .await
-        .map_err(|error| internal("reading the config broke off").caused_by(&error))??;
+    let resolved = config::resolve_aside(&params.config).await?;
     let chosen = target::choose(&resolved, steps).await?;
     let layer = embedded::layer()?;
 

@@ -3,9 +3,8 @@
 use super::cluster::Clusters;
 use super::connection::{Connection, Outlets, Patience, REQUEST_DEADLINE, Writes};
 use super::error::LinkError;
-use super::handshake::{Identity, shake};
-use super::transport::{self, Transport};
-use super::{CONNECT_DEADLINE, EVENTS, INCOMING};
+use super::handshake::Identity;
+use super::{EVENTS, INCOMING, reach};
 use nix::errno::Errno;
 use protocol::agent::{Finish, request};
 use protocol::auth::SecretKey;
@@ -27,17 +26,7 @@ pub enum Finished {
 /// It cannot be reached, does not know the key, or does not answer. What it makes of the question is then unknown.
 pub async fn finish(endpoint: &Endpoint, key: &SecretKey) -> Result<Finished, LinkError> {
     let identity = Identity::new("finish", key.clone());
-    let opened = async {
-        let transport = Transport::open(endpoint, &mut Clusters::default()).await?;
-        shake(transport, &identity, false).await
-    };
-    let (shaken, _) = match tokio::time::timeout(CONNECT_DEADLINE, opened).await {
-        Ok(done) => done?,
-        Err(_) => {
-            let place = transport::place(endpoint);
-            return Err(LinkError::ConnectTimeout { place, after: CONNECT_DEADLINE });
-        }
-    };
+    let (shaken, _) = reach(endpoint, &mut Clusters::default(), &identity, false).await?;
     let (incoming, _nobody) = mpsc::channel(INCOMING);
     let outlets = Outlets { incoming, events: broadcast::Sender::new(EVENTS) };
     let connection = Connection::start(1, shaken, outlets, Patience::default());
