@@ -100,17 +100,21 @@ def samples(install: bool):
         stamped(java, [recipe, examples / "java"], lambda: run(["javac", "-g", "-d", java, examples / "java/App.java"]))
 
 
+def namespaces(install: bool):
+    """The tools by which local targets are made, and the agent's rules looked at from outside."""
+    packages({"nftables": has("nft"), "iproute2": has("ip"), "util-linux": has("unshare", "nsenter")}, install)
+
+
 def tidy(install: bool):
     if not has("cargo"):
         raise Missing("cargo is missing: install Rust from https://rustup.rs")
-    # The agent's unit tests look at its rules from outside, by nft.
-    packages({"nftables": has("nft"), "iproute2": has("ip"), "util-linux": has("unshare", "nsenter")}, install)
+    namespaces(install)
     venv(install)
 
 
 def local(install: bool):
     """What the tests on a local target need: the venv, the samples, the product itself."""
-    packages({"nftables": has("nft"), "iproute2": has("ip"), "util-linux": has("unshare", "nsenter")}, install)
+    namespaces(install)
     venv(install)
     other = {"x86_64": "qemu-aarch64"}.get(os.uname().machine, "qemu-x86_64")
     try:
