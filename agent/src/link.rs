@@ -52,6 +52,9 @@ pub(crate) struct Link {
     content: Arc<Semaphore>,
 }
 
+/// Read from a connection at once.
+const READ_BUFFER: usize = 128 << 10;
+
 /// The last words to every client, once the agent ends.
 #[derive(Clone, Debug)]
 pub(crate) struct LastWords {
@@ -85,8 +88,8 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     }
 
     async fn fill(&mut self) -> io::Result<bool> {
-        if self.buffer.capacity() - self.buffer.len() < 4096 {
-            self.buffer.reserve(64 << 10);
+        if self.buffer.capacity() - self.buffer.len() < READ_BUFFER / 4 {
+            self.buffer.reserve(READ_BUFFER);
         }
         Ok(self.reader.read_buf(&mut self.buffer).await? > 0)
     }

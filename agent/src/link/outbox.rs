@@ -18,7 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use crate::sync::lock;
 
 /// About how much leaves in one write.
-const BATCH: usize = 64 << 10;
+const BATCH: usize = 2 * codec::MAX_CHUNK;
 /// A write buffer that has grown beyond this is given back.
 const KEEP_BUFFER: usize = 128 << 10;
 

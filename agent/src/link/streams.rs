@@ -22,8 +22,8 @@ const SLOTS: usize = 4;
 const MAX_DATAGRAMS: usize = 256;
 /// No honest client grants more than this at once.
 const MAX_CREDIT: usize = 1 << 30;
-/// Credit is given back in portions of this.
-const PORTION: u32 = INITIAL_CREDIT / 4;
+/// How far the window of a stream grows that is taken as fast as it comes: what a far laptop has on its way at full speed.
+const MAX_WINDOW: u32 = 4 << 20;
 
 /// What a stream carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,8 @@ pub(crate) struct Receiving {
     inbox: mpsc::UnboundedReceiver<Inbound>,
     waiting: Arc<AtomicUsize>,
     streams: Arc<Streams>,
+    /// What the client may have on its way.
+    window: u32,
     /// Taken in, not yet granted anew.
     taken: u32,
 }
@@ -133,7 +135,14 @@ impl Streams {
         open.insert(id, entry);
         let outbox = Arc::clone(&self.outbox);
         let sending = Sending { id, outbox, credit, slots: Arc::new(Semaphore::new(slots)), over };
-        let receiving = Receiving { id, inbox: inbox_rx, waiting, streams: Arc::clone(self), taken: 0 };
+        let receiving = Receiving {
+            id,
+            inbox: inbox_rx,
+            waiting,
+            streams: Arc::clone(self),
+            window: INITIAL_CREDIT,
+            taken: 0,
+        };
         Ok(Stream { id, sending, receiving })
     }
 
@@ -275,12 +284,19 @@ impl Receiving {
         inbound
     }
 
-    /// Grants anew what has been passed on.
+    /// Grants anew what has been passed on, in quarters of the window.
     pub(crate) fn passed_on(&mut self, bytes: usize) {
         self.taken += bytes as u32;
-        if self.taken >= PORTION {
-            self.streams.grant(self.id, std::mem::take(&mut self.taken));
+        if self.taken < self.window / 4 {
+            return;
         }
+        let mut grant = std::mem::take(&mut self.taken);
+        // With nothing waiting it is the way, not the reader, that holds the stream up: twice as much may be on it.
+        if self.inbox.is_empty() && self.window < MAX_WINDOW {
+            grant += self.window;
+            self.window *= 2;
+        }
+        self.streams.grant(self.id, grant);
     }
 }
 
@@ -335,11 +351,31 @@ mod tests {
         let mut stream = streams.accept(1, Kind::Bytes).unwrap();
         streams.data(data(1, INITIAL_CREDIT as usize));
         assert!(matches!(stream.receiving.next().await, Some(Inbound::Data(_))));
+        // Taken at once, so twice as much may come.
         stream.receiving.passed_on(INITIAL_CREDIT as usize);
-        streams.data(data(1, INITIAL_CREDIT as usize));
+        streams.data(data(1, 2 * INITIAL_CREDIT as usize));
         assert!(matches!(stream.receiving.next().await, Some(Inbound::Data(_))));
         streams.data(data(1, 1));
         assert!(matches!(stream.receiving.next().await, Some(Inbound::Reset(Errno::EPROTO))));
+    }
+
+    #[tokio::test]
+    async fn a_window_grows_with_a_reader_that_keeps_up_and_with_no_other() {
+        let streams = streams();
+        let (mut quick, mut slow) =
+            (streams.accept(1, Kind::Bytes).unwrap(), streams.accept(3, Kind::Bytes).unwrap());
+        let half = INITIAL_CREDIT as usize / 2;
+        for _ in 0..20 {
+            streams.data(data(1, half));
+            quick.receiving.next().await.unwrap();
+            quick.receiving.passed_on(half);
+        }
+        assert_eq!(quick.receiving.window, MAX_WINDOW);
+        streams.data(data(3, half));
+        streams.data(data(3, half));
+        slow.receiving.next().await.unwrap();
+        slow.receiving.passed_on(half);
+        assert_eq!(slow.receiving.window, INITIAL_CREDIT);
     }
 
     #[tokio::test]

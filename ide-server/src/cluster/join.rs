@@ -239,7 +239,10 @@ mod tests {
             true,
             &json!({ "metadata": { "annotations": { "mirrord-ide/agent-sha256": "other" } } })
         ));
-        assert!(joins(true, &json!({ "metadata": { "annotations": { "mirrord-ide/agent-sha256": "ours" } } })));
+        assert!(joins(
+            true,
+            &json!({ "metadata": { "annotations": { "mirrord-ide/agent-sha256": "ours" } } })
+        ));
         let without_ports = json!({ "spec": { "containers": [{ "name": "agent", "securityContext": { "capabilities": { "add": ["SYS_PTRACE"] } } }] } });
         assert!(!joins(true, &without_ports) && joins(false, &without_ports));
     }

@@ -8,8 +8,9 @@ use prost::Message;
 /// The longest frame that either side accepts, in bytes, without the four bytes of length.
 pub const MAX_FRAME: usize = 1 << 20;
 
-/// The most stream payload in one frame, in bytes: small enough that no stream keeps another waiting long.
-pub const MAX_CHUNK: usize = 32 << 10;
+/// The most stream payload in one frame, in bytes: small enough that no stream keeps another waiting long, and that it
+/// goes with its header through the buffers of 32 KiB by which Go's `io.Copy` passes it on at every hop to a pod.
+pub const MAX_CHUNK: usize = (32 << 10) - 64;
 
 /// What a side may send on a fresh stream before the other has granted more, in bytes.
 pub const INITIAL_CREDIT: u32 = 1 << 20;
@@ -54,7 +55,6 @@ pub fn decode<M: Message + Default>(buffer: &mut BytesMut) -> Result<Option<M>, 
         return Err(FrameError::TooLong { length });
     }
     if buffer.len() < 4 + length {
-        buffer.reserve(4 + length - buffer.len());
         return Ok(None);
     }
     buffer.advance(4);
