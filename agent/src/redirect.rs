@@ -1,14 +1,17 @@
 //! The redirect: an nf_tables table in the target's network that leads new connections of some ports to us.
 //!
 //! Only the first packet of a connection matches, so what was open before stays with the target's program. The table
-//! belongs to our netlink socket: the kernel removes it when that closes, however this process ends. Connections
+//! belongs to our netlink socket: the kernel removes it when that closes, however this process ends; a kernel that
+//! knows no owners has a [`watcher`] do it. Connections
 //! already led to us need the table as long as they live, for it is what translates their packets; so rules and
 //! table are taken away separately. The kernel tracks connections of a network as long as some rule there asks for
 //! it: one rule in a chain that no packet enters asks until the table goes. Nothing of conntrack is ever flushed.
 
 mod netlink;
+mod watcher;
 
 use netlink::{Attributes, Batch, Refusal, Socket, Verb};
+use watcher::Watcher;
 
 use crate::socket::MARK;
 
@@ -37,8 +40,10 @@ pub(crate) enum RedirectError {
     NotPermitted,
     #[error("the kernel has no nf_tables")]
     NoTables(#[source] std::io::Error),
-    #[error("the kernel refuses a table with an owner (Linux 5.12 and later have them): {0}")]
+    #[error("the kernel refuses a table: {0}")]
     Table(#[source] std::io::Error),
+    #[error("the process that removes the table after us cannot be started: {0}")]
+    Watcher(#[source] std::io::Error),
     #[error("the kernel has no NAT chains in nf_tables: {0}")]
     Chain(#[source] std::io::Error),
     #[error("the kernel refuses the redirect's rule (nft_redir, nft_fib_inet): {0}")]
@@ -52,6 +57,10 @@ pub(crate) struct Redirect {
     /// Owns the table. Opened before any connection is taken: a process that is killed closes its newest descriptors
     /// first, and the resets of its connections only reach their peers while there is the table that translates them.
     owner: Option<Socket>,
+    /// The flag that gives the table an owner; 0 once the kernel is known not to know it.
+    owner_flag: u32,
+    /// Removes the table after us where it does not.
+    watcher: Option<Watcher>,
     has_table: bool,
     rules: Vec<Rule>,
 }
@@ -60,21 +69,36 @@ impl Redirect {
     /// Nothing yet; `name` must differ from those of other agents in the same network.
     pub(crate) fn new(name: String) -> Self {
         // Without a socket the check says why.
-        Self { name, owner: Socket::open().ok(), has_table: false, rules: Vec::new() }
+        let owner = Socket::open().ok();
+        Self { name, owner, owner_flag: OWNER, watcher: None, has_table: false, rules: Vec::new() }
+    }
+
+    /// What OWNER is to a kernel before Linux 5.12: a flag that it does not know.
+    #[cfg(test)]
+    fn on_an_old_kernel(&mut self) {
+        self.owner_flag = 1 << 20;
     }
 
     /// Whether redirecting would work, without changing anything.
-    pub(crate) fn check(&self) -> Result<(), RedirectError> {
+    pub(crate) fn check(&mut self) -> Result<(), RedirectError> {
         let socket = Socket::open().map_err(RedirectError::NoTables)?;
-        let mut batch = Batch::new(NFPROTO_INET);
-        let verbs = self.create(&mut batch, &[Rule { port: 1, listener: 2 }]);
-        socket.check(&batch).map_err(|refusal| explain(refusal, &verbs))
+        loop {
+            let mut batch = Batch::new(NFPROTO_INET);
+            let verbs = self.create(&mut batch, &[Rule { port: 1, listener: 2 }]);
+            match socket.check(&batch) {
+                Err(refusal) if self.owner_flag != 0 && knows_no_owners(&refusal) => self.owner_flag = 0,
+                outcome => return outcome.map_err(|refusal| explain(refusal, &verbs)),
+            }
+        }
     }
 
     /// Makes exactly `rules` hold, in one step. Without rules the table stays, for the connections that need it.
     pub(crate) fn set(&mut self, rules: Vec<Rule>) -> Result<(), RedirectError> {
         if rules == self.rules {
             return Ok(());
+        }
+        if self.owner_flag == 0 && self.watcher.is_none() {
+            self.watcher = Some(Watcher::start(self.farewell()).map_err(RedirectError::Watcher)?);
         }
         let mut batch = Batch::new(NFPROTO_INET);
         let verbs = match self.has_table {
@@ -99,18 +123,25 @@ impl Redirect {
         }
         let Some(socket) = self.owner.take() else { return Ok(()) };
         self.rules.clear();
-        let mut batch = Batch::new(NFPROTO_INET);
-        batch.message(Verb::DeleteTable, |table| table.text(table::NAME, &self.name));
         // Should it be refused: the socket closes here, and the table goes with it.
-        socket.commit(batch).map_err(|refusal| explain(refusal, &[Verb::DeleteTable]))?;
+        socket.commit(self.farewell()).map_err(|refusal| explain(refusal, &[Verb::DeleteTable]))?;
         self.owner = Some(socket);
         Ok(())
+    }
+
+    /// What takes the table away.
+    fn farewell(&self) -> Batch {
+        let mut batch = Batch::new(NFPROTO_INET);
+        batch.message(Verb::DeleteTable, |table| table.text(table::NAME, &self.name));
+        batch
     }
 
     fn create(&self, batch: &mut Batch, rules: &[Rule]) -> Vec<Verb> {
         batch.message(Verb::NewTable, |table| {
             table.text(table::NAME, &self.name);
-            table.number(table::FLAGS, OWNER);
+            if self.owner_flag != 0 {
+                table.number(table::FLAGS, self.owner_flag);
+            }
         });
         let mut verbs = vec![Verb::NewTable];
         for (name, hook) in [(PREROUTING, libc::NF_INET_PRE_ROUTING), (OUTPUT, libc::NF_INET_LOCAL_OUT)] {
@@ -170,6 +201,11 @@ impl Redirect {
             }
         }
     }
+}
+
+/// Whether a batch with an owner was refused for it: by a flag that is unknown (before Linux 5.12) or not supported.
+fn knows_no_owners(refusal: &Refusal) -> bool {
+    refusal.message == 0 && matches!(refusal.source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
 }
 
 fn explain(refusal: Refusal, verbs: &[Verb]) -> RedirectError {

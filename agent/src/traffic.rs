@@ -145,7 +145,7 @@ impl Traffic {
         if self.reach() != Reach::Redirected {
             return;
         }
-        let redirect = Arc::clone(&self.redirect).lock_owned().await;
+        let mut redirect = Arc::clone(&self.redirect).lock_owned().await;
         let probed = tokio::task::spawn_blocking(move || {
             redirect.check().map_err(|error| error.to_string())?;
             can_mark().map_err(|error| format!("the agent may not mark its own sockets: {error}"))

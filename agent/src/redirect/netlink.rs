@@ -4,7 +4,7 @@
 //! waits.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -76,6 +76,12 @@ impl Batch {
         self.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
     }
 
+    /// The bytes that make it come true, for whoever sends them without us.
+    pub(super) fn whole(mut self) -> Vec<u8> {
+        self.commit();
+        self.bytes
+    }
+
     fn commit(&mut self) {
         let start = self.bytes.len();
         self.header(BATCH_END, 0, 0, SUBSYSTEM);
@@ -127,6 +133,10 @@ impl Socket {
         }
         // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 
     /// Makes a batch come true.
