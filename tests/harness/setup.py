@@ -151,6 +151,10 @@ def musl():
 def cluster(install: bool):
     if os.geteuid() != 0:
         raise Missing("the test cluster needs root")
+    try:
+        packages({"podman": has("podman")}, install)
+    except Missing as reason:
+        say(f"no container engine here, its tests are skipped: {reason}")
     build = places.ROOT / "tests/cluster/build"
     say("building the test cluster's parts (minutes when new)")
     run([build])
