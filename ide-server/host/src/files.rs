@@ -14,6 +14,7 @@ mod helper;
 mod lookup;
 mod memfd;
 mod recent;
+mod resolver;
 mod source;
 mod userns;
 

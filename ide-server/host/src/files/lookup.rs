@@ -1,10 +1,12 @@
 //! Looking a path up in the pod, once, and judging what was found as the pod's kernel would for the pod's process.
 //!
 //! The agent may be root where the pod's process is not; so the permission to search, read and execute is decided here,
-//! by mode bits. Nothing of an answer outlives the call, but for the entries of a listing ([`super::recent`]).
+//! by mode bits. Nothing of an answer outlives the call, but for the entries of a listing ([`super::recent`]) and the files
+//! of a resolver ([`super::resolver`]).
 
 use super::attr::Appearance;
 use super::recent::Recent;
+use super::resolver::Resolver;
 use super::{Errno, PodFs};
 use bytes::Bytes;
 use protocol::agent::{
@@ -89,6 +91,7 @@ pub(super) struct Pod {
     creds: Creds,
     pub(super) look: Appearance,
     pub(super) recent: Recent,
+    resolver: Resolver,
 }
 
 /// Locks a mutex; one that a panicking thread left behind holds nothing that could be half done.
@@ -105,20 +108,20 @@ impl Pod {
                 close(&*closer, handle);
             }
         })?;
-        Ok(Self { fs, closing, creds, look, recent: Recent::default() })
+        Ok(Self { fs, closing, creds, look, recent: Recent::default(), resolver: Resolver::default() })
     }
 
     /// Looks up; one round trip.
     pub(super) fn look(&self, path: &[u8], follow: bool, wanted: Wanted) -> Result<Found, Errno> {
         let asked = Asked::read(path, follow)?;
-        let op = Op::Walk(Walk {
-            path: Bytes::copy_from_slice(asked.path),
-            follow: asked.follow,
-            inline: wanted.inline,
-            list: wanted.list,
-            keep: wanted.keep,
-        });
-        let Some(Answer::Walked(walked)) = self.ask(op)?.answer else { return Err(libc::EIO) };
+        let known = match asked.follow {
+            true => self.resolver.walked(&*self.fs, asked.path),
+            false => None,
+        };
+        let walked = match known {
+            Some(walked) => walked,
+            None => self.walk(&asked, wanted)?,
+        };
         let mut found = self.judge(walked)?;
         if asked.directory && found.kind() != libc::S_IFDIR {
             self.let_go(&mut found);
@@ -132,6 +135,20 @@ impl Pod {
             }
         }
         Ok(found)
+    }
+
+    fn walk(&self, asked: &Asked<'_>, wanted: Wanted) -> Result<Walked, Errno> {
+        let op = Op::Walk(Walk {
+            path: Bytes::copy_from_slice(asked.path),
+            follow: asked.follow,
+            inline: wanted.inline,
+            list: wanted.list,
+            keep: wanted.keep,
+        });
+        match self.ask(op)?.answer {
+            Some(Answer::Walked(walked)) => Ok(walked),
+            _ => Err(libc::EIO),
+        }
     }
 
     /// Looks up what may just have been listed: then without a round trip, once an entry.

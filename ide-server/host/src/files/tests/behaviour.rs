@@ -433,6 +433,30 @@ fn a_pod_that_does_not_answer_costs_the_deadline_and_no_more() {
 }
 
 #[test]
+fn the_files_of_a_resolver_come_together_and_are_believed_for_a_moment() {
+    each(&ALL, |scene| {
+        scene.write("etc/resolv.conf", b"nameserver 10.0.0.1");
+        scene.write("etc/hosts", b"old");
+        scene.pod.slow.store(200, Ordering::SeqCst);
+        let start = Instant::now();
+        scene.server().stat(b"/etc/resolv.conf", true).unwrap();
+        assert_eq!(scene.read("/etc/resolv.conf").unwrap(), b"nameserver 10.0.0.1");
+        assert_eq!(scene.read("/etc/hosts").unwrap(), b"old");
+        assert_eq!(scene.read("/etc/gai.conf"), Err(libc::ENOENT));
+        assert!(
+            start.elapsed() < Duration::from_millis(390),
+            "more than one round trip: {:?}",
+            start.elapsed()
+        );
+        scene.pod.slow.store(0, Ordering::SeqCst);
+        scene.write("etc/hosts", b"new, and longer");
+        wait_for("the change is seen", || scene.read("/etc/hosts").unwrap() == b"new, and longer");
+        // What is no regular file is the pod's own affair.
+        assert_eq!(scene.server().readlink(b"/etc/hosts").err(), Some(libc::EINVAL));
+    });
+}
+
+#[test]
 fn many_threads_open_change_and_list_at_once() {
     each(&FUSE, |scene| {
         scene.write("dir/shared", b"v0");
