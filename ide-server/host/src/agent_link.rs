@@ -97,11 +97,6 @@ impl IncomingRx {
     pub async fn recv(&mut self) -> Option<IncomingConnection> {
         self.0.recv().await
     }
-
-    /// See [`IncomingRx::recv`]; for threads outside the runtime.
-    pub fn recv_blocking(&mut self) -> Option<IncomingConnection> {
-        self.0.blocking_recv()
-    }
 }
 
 /// The way to the pod. Cheap to clone; the last clone closes the link and resets what is open on it.
@@ -301,38 +296,6 @@ impl AgentLink {
         connection.connect_unheard(to)
     }
 
-    /// See [`AgentLink::connect_stream`]; for threads outside the runtime.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn connect_stream_blocking(
-        &self,
-        to: connect::To,
-        timeout: Duration,
-    ) -> Result<(Connected, PodStream), Errno> {
-        let connected = async {
-            let connection = self.connection().await.map_err(|_| Errno::ECONNRESET)?;
-            connection.connect(to, timeout, Writes::Asker).await
-        };
-        self.block_on(connected)
-    }
-
-    /// Sends one datagram to `to` from the pod and waits for the first answer, as a resolver does.
-    ///
-    /// # Errors
-    /// ETIMEDOUT, or what the socket in the pod met.
-    pub async fn exchange(&self, to: &str, datagram: Bytes, timeout: Duration) -> Result<Bytes, Errno> {
-        let deadline = Instant::now() + timeout;
-        let (_, mut stream) = self.connect_stream(connect::To::Udp(to.to_owned()), timeout).await?;
-        stream.send(datagram).await?;
-        match tokio::time::timeout_at(deadline.into(), stream.recv()).await {
-            Ok(Chunk::Data(answer)) => Ok(answer),
-            Ok(Chunk::End) => Err(Errno::ECONNRESET),
-            Ok(Chunk::Reset(errno)) => Err(errno),
-            Err(_) => Err(Errno::ETIMEDOUT),
-        }
-    }
-
     /// Takes a port of the pod; on a supervised link it is taken again after each reconnect.
     ///
     /// # Errors
@@ -344,14 +307,6 @@ impl AgentLink {
         let subscribed = subscribed(port, response)?;
         self.shared.subscriptions().insert(port, subscribe);
         Ok(subscribed)
-    }
-
-    /// See [`AgentLink::subscribe`]; for threads outside the runtime.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn subscribe_blocking(&self, subscribe: Subscribe) -> Result<Subscribed, SubscribeError> {
-        self.block_on(self.subscribe(subscribe))
     }
 
     /// Gives a port back. Connections already taken go on.
@@ -368,14 +323,6 @@ impl AgentLink {
             }
             Err(source) => Err(SubscribeError::Link { port, source }),
         }
-    }
-
-    /// See [`AgentLink::unsubscribe`]; for threads outside the runtime.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn unsubscribe_blocking(&self, port: u16) -> Result<(), SubscribeError> {
-        self.block_on(self.unsubscribe(port))
     }
 
     /// Events from now on.
