@@ -1,13 +1,16 @@
 """What goes wrong on a cluster, and what the user is told: a stable word, an exit status, what failed, what to do."""
 
+import hashlib
 import json
+import os
 import time
 from contextlib import contextmanager
 
-from harness.cluster import Cluster, container, kubeconfig
+from harness import places
+from harness.cluster import MANAGED, Cluster, container, kubeconfig
 from harness.laptop import Laptop
 from harness.local_pod import made_up
-from harness.testing import contains, equal, eventually, limit, refused
+from harness.testing import Skip, contains, equal, eventually, limit, refused
 
 IMAGE = "localhost/mirrord-ide-agent:test"
 
@@ -124,24 +127,48 @@ def test_an_image_that_is_no_agent():
         nothing_made(target)
 
 
-def test_a_node_of_another_architecture():
+@contextmanager
+def pod_on_a_node_of(architecture):
+    """There is no such machine: Kubernetes believes what is said of the node and its pod. Gives the name of both."""
     admin, name = Cluster(kubeconfig(), "sample"), made_up("other")
     status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
               "containerStatuses": [{"name": "app", "image": "shop", "imageID": "shop", "containerID": "containerd://0123", "ready": True,
                                      "restartCount": 0, "state": {"running": {}}}]}
     try:
-        # There is no such machine: Kubernetes believes what is said of the node and its pod.
-        admin.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/arch": "s390x"}}},
+        admin.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/arch": architecture}}},
                     {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "sample"},
                      "spec": {"nodeName": name, "containers": [container("app", "shop", None)]}})
         admin.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
-        with user() as laptop:
-            began = time.monotonic()
-            done = laptop.run("exec", "-n", "sample", "-t", f"pod/{name}", "--", "echo", "ran")
-            refused(done, "agent-failed", 69, name, "s390x", "agent.image", began=began)
-            nothing_made(f"pod/{name}")
+        yield name
     finally:
         admin.kubectl("delete", "pod,node", name, "--ignore-not-found", "--grace-period=0", "--force", check=False)
+
+
+def test_a_node_of_another_architecture():
+    with pod_on_a_node_of("s390x") as name, user() as laptop:
+        began = time.monotonic()
+        done = laptop.run("exec", "-n", "sample", "-t", f"pod/{name}", "--", "echo", "ran")
+        refused(done, "agent-failed", 69, name, "s390x", "agent.image", began=began)
+        nothing_made(f"pod/{name}")
+
+
+def test_a_node_of_arm_is_brought_an_agent_of_arm():
+    agents = list(places.agent().parents[2].glob("aarch64-*/embedded/agent"))
+    if os.uname().machine != "x86_64" or not agents:
+        raise Skip("the product carries no agent for another processor here")
+    wanted = hashlib.sha256(max(agents, key=lambda path: path.stat().st_mtime).read_bytes()).hexdigest()
+    admin = Cluster(kubeconfig(), "sample")
+    with pod_on_a_node_of("arm64") as name, user() as laptop:
+        starting = laptop.exec(f"pod/{name}", ["echo", "ran"], "-n", "sample")
+
+        def jobs():
+            return [job for job in admin.get("jobs", "-l", MANAGED)["items"] if name in job["metadata"]["annotations"]["mirrord-ide/target"]]
+
+        job, = eventually(jobs, "the agent's Job is made")
+        contains(json.dumps(job["spec"]["template"]["spec"]["containers"][0]), wanted, "the agent that is waited for")
+        starting.interrupt()
+        assert starting.wait() != 0, starting.printed()
+        nothing_made(f"pod/{name}")
 
 
 def test_targets_are_listed_for_who_names_none():
