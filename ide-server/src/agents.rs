@@ -49,6 +49,14 @@ impl AgentSpec {
         self
     }
 
+    /// An agent's place with the way into the cluster that this spec has: the latest login is the one that works.
+    pub(crate) fn way_to(&self, endpoint: &Endpoint) -> Endpoint {
+        match (self, endpoint) {
+            (Self::Cluster(spec), Endpoint::PortForward { pod, port, .. }) => spec.endpoint(pod, *port),
+            _ => endpoint.clone(),
+        }
+    }
+
     /// The target, for people.
     pub fn target(&self) -> String {
         match self {

@@ -45,6 +45,8 @@ impl Daemon {
         match &mut agent.phase {
             Phase::Starting { waiting, .. } => waiting.push(wanted),
             Phase::Ready(record) => {
+                // Should it be lost, the latest login is the one to make another by.
+                agent.spec = Some(wanted.spec.clone());
                 let (events, state) = (self.events.clone(), &self.state);
                 give(&events, state, name, record, wanted, Warmth::Warm);
             }

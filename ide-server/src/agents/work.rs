@@ -57,6 +57,7 @@ pub(super) fn give(
     wanted: Wanted,
     warmth: Warmth,
 ) {
+    record.endpoint = wanted.spec.way_to(&record.endpoint);
     if let Some(key) = record.spare.pop() {
         // Written first: a daemon that takes over must not give the same key to another session.
         write(state, record);

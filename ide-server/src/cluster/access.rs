@@ -4,6 +4,7 @@ use crate::config::Resolved;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::Client;
 use kube::api::{Api, PostParams};
+use kube::client::AuthError;
 use kube::config::Kubeconfig;
 use protocol::ide::{ErrorData, ErrorKind};
 use session_host::agent_link::{ClusterAccess, LinkError, cluster_client};
@@ -298,6 +299,15 @@ fn unreachable(server: &str) -> ErrorData {
     .retryable()
 }
 
+fn no_credentials(server: &str, error: &dyn std::error::Error) -> ErrorData {
+    ErrorData::new(
+        ErrorKind::Unauthorized,
+        format!("the credentials for {server} cannot be had"),
+        "log in again, or check the credential plugin that the kubeconfig names",
+    )
+    .caused_by(error)
+}
+
 /// What an error of the API means.
 pub fn explain(error: &kube::Error, doing: &Doing<'_>) -> ErrorData {
     let Doing { what, server } = doing;
@@ -319,12 +329,8 @@ pub fn explain(error: &kube::Error, doing: &Doing<'_>) -> ErrorData {
             .fact("reason", &status.reason)
             .fact("code", status.code.to_string()),
         },
-        kube::Error::Auth(_) => ErrorData::new(
-            ErrorKind::Unauthorized,
-            format!("the credentials for {server} cannot be had"),
-            "log in again, or check the credential plugin that the kubeconfig names",
-        )
-        .caused_by(error),
+        kube::Error::Auth(error) => no_credentials(server, error),
+        kube::Error::Service(error) if error.is::<AuthError>() => no_credentials(server, error.as_ref()),
         kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_) => {
             unreachable(server).caused_by(error)
         }

@@ -113,7 +113,7 @@ impl ClusterSpec {
     }
 
     /// The way to an agent that listens on a port of that pod's loopback.
-    pub(super) fn endpoint(&self, pod: &str, port: u16) -> Endpoint {
+    pub(crate) fn endpoint(&self, pod: &str, port: u16) -> Endpoint {
         let way = &self.access;
         Endpoint::PortForward {
             kubeconfig: way.kubeconfig.clone(),

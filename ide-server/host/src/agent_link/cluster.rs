@@ -4,19 +4,30 @@
 //! and every small frame would wait for the delayed acknowledgement of the one before it, 40 ms.
 
 use super::error::LinkError;
+use futures::future::BoxFuture;
+use http::{Request, Response, StatusCode};
 use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioExecutor;
-use kube::client::ConfigExt;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::client::{AuthError, Body, ConfigExt};
+use kube::config::{ExecConfig, ExecInteractiveMode, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use protocol::host::Endpoint;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, oneshot};
+use tower::util::MapErr;
+use tower::{BoxError, ServiceExt};
 
 /// How long a connection to the API server may take to open.
 const CONNECT: Duration = Duration::from_secs(5);
+/// A login younger than this is not made again: its plugin has nothing better to give.
+const FRESH: Duration = Duration::from_secs(1);
+/// The most of a plugin's complaint that is repeated, in characters.
+const COMPLAINT: usize = 300;
 
 /// What names a cluster and the user there.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,10 +84,122 @@ impl Clusters {
 /// A kubeconfig that cannot be read, lacks the context, or names credentials that cannot be had.
 pub async fn client(access: &ClusterAccess) -> Result<kube::Client, LinkError> {
     let config = config(access).await.map_err(|source| LinkError::Kubeconfig { source: Box::new(source) })?;
-    connect(&config, access).map_err(|source| LinkError::PortForward {
-        namespace: config.default_namespace.clone(),
-        pod: String::new(),
-        source: Box::new(source),
+    let namespace = config.default_namespace.clone();
+    let made = match config.auth_info.exec.is_some() {
+        true => Login::new(config).await.map(|login| kube::Client::new(login, namespace.clone())),
+        false => connect(&config),
+    };
+    made.map_err(|source| LinkError::PortForward { namespace, pod: String::new(), source: Box::new(source) })
+}
+
+/// Clients whose login a plugin gives: one after the other, as the API server forgets one login and the plugin gives
+/// the next.
+#[derive(Clone)]
+struct Login {
+    config: Arc<kube::Config>,
+    /// The present one, and since when. Whoever waits for the plugin holds it, so it runs once for all.
+    now: Arc<Mutex<(Instant, kube::Client)>>,
+}
+
+impl Login {
+    async fn new(config: kube::Config) -> kube::Result<Self> {
+        let config = Arc::new(config);
+        let client = log_in(config.clone()).await?;
+        Ok(Self { config, now: Arc::new(Mutex::new((Instant::now(), client))) })
+    }
+
+    async fn send(self, request: Request<Body>) -> kube::Result<Response<Body>> {
+        let again = repeated(&request);
+        let (since, client) = self.now.lock().await.clone();
+        let response = client.send(request).await.map_err(|error| hushed(error, &self.config))?;
+        let Some(again) = again.filter(|_| response.status() == StatusCode::UNAUTHORIZED) else {
+            return Ok(response);
+        };
+        let client = {
+            let mut now = self.now.lock().await;
+            if now.0 == since {
+                if since.elapsed() < FRESH {
+                    return Ok(response);
+                }
+                let client = log_in(self.config.clone()).await?;
+                *now = (Instant::now(), client);
+            }
+            now.1.clone()
+        };
+        client.send(again).await.map_err(|error| hushed(error, &self.config))
+    }
+}
+
+impl tower::Service<Request<Body>> for Login {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let sent = self.clone().send(request);
+        Box::pin(async move { sent.await.map_err(BoxError::from) })
+    }
+}
+
+/// The same request once more, where its body is not a stream.
+fn repeated(request: &Request<Body>) -> Option<Request<Body>> {
+    let mut again = Request::new(request.body().try_clone()?);
+    again.method_mut().clone_from(request.method());
+    again.uri_mut().clone_from(request.uri());
+    again.headers_mut().clone_from(request.headers());
+    Some(again)
+}
+
+/// Runs the plugin on a thread of its own: it may wait for its user's browser, and neither the sessions of others nor
+/// the end of this process are to wait for that.
+async fn log_in(config: Arc<kube::Config>) -> kube::Result<kube::Client> {
+    let (made_tx, made_rx) = oneshot::channel();
+    let (runtime, theirs) = (tokio::runtime::Handle::current(), config.clone());
+    let run = move || {
+        let _inside = runtime.enter();
+        // Who asked may have gone.
+        let _ = made_tx.send(connect(&theirs));
+    };
+    let started = std::thread::Builder::new().name("credential-plugin".to_owned()).spawn(run);
+    let failed = |error: BoxError| Err(kube::Error::Service(error));
+    match (started, made_rx.await) {
+        (Err(error), _) => failed(error.into()),
+        (Ok(_), Err(error)) => failed(error.into()),
+        (Ok(_), Ok(made)) => made.map_err(|error| hushed(error, &config)),
+    }
+}
+
+/// The error with the plugin's name and complaint, and without what it printed and was given: those may be tokens and
+/// keys.
+fn hushed(error: kube::Error, config: &kube::Config) -> kube::Error {
+    let error = match error {
+        kube::Error::Auth(error) => error,
+        kube::Error::Service(error) => match error.downcast::<AuthError>() {
+            Ok(error) => *error,
+            Err(error) => return kube::Error::Service(error),
+        },
+        error => return error,
+    };
+    let Some(ExecConfig { command, install_hint, .. }) = &config.auth_info.exec else {
+        return kube::Error::Auth(error);
+    };
+    let name = command.as_deref().unwrap_or_default();
+    kube::Error::Auth(match error {
+        AuthError::AuthExecStart(error) => {
+            let hint = install_hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            AuthError::AuthExec(format!("{name} cannot be run: {error}{hint}"))
+        }
+        AuthError::AuthExecRun { out, .. } => {
+            let complaint = String::from_utf8_lossy(&out.stderr);
+            let complaint: String = complaint.trim().chars().take(COMPLAINT).collect();
+            AuthError::AuthExec(format!("{name} failed ({}): {complaint}", out.status))
+        }
+        AuthError::AuthExecParse(_) => AuthError::AuthExec(format!("{name} printed no credential")),
+        error => error,
     })
 }
 
@@ -94,6 +217,10 @@ async fn config(access: &ClusterAccess) -> Result<kube::Config, KubeconfigError>
             let mut env: Vec<_> = access.env.iter().map(entry).collect();
             env.extend(plugin.env.take().unwrap_or_default());
             plugin.env = Some(env);
+            // There is no terminal here. What it says on standard error is kept then, for the error.
+            if plugin.interactive_mode != Some(ExecInteractiveMode::Always) {
+                plugin.interactive_mode = Some(ExecInteractiveMode::Never);
+            }
         }
     }
     let options = KubeConfigOptions { context: access.context.clone(), ..KubeConfigOptions::default() };
@@ -152,13 +279,36 @@ fn proxy_of_environment(access: &ClusterAccess, server: &http::Uri) -> Option<ht
     })
 }
 
-fn connect(config: &kube::Config, access: &ClusterAccess) -> Result<kube::Client, kube::Error> {
+/// A proxy, or what is behind it, cannot be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("by the proxy {place}")]
+struct ProxyError {
+    place: String,
+    #[source]
+    source: BoxError,
+}
+
+/// The connector with the proxy's name in its errors.
+fn behind<C>(
+    proxy: &http::Uri,
+    connector: C,
+) -> MapErr<C, impl FnOnce(C::Error) -> ProxyError + Clone + use<C>>
+where
+    C: tower::Service<http::Uri, Error: Into<BoxError>>,
+{
+    // Without the user and password that its authority may hold.
+    let host = proxy.host().unwrap_or_default();
+    let place = proxy.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    connector.map_err(move |source| ProxyError { place: place.clone(), source: source.into() })
+}
+
+fn connect(config: &kube::Config) -> Result<kube::Client, kube::Error> {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
     connector.set_keepalive(Some(Duration::from_secs(30)));
     connector.set_connect_timeout(Some(CONNECT));
-    tracing::debug!(server = %config.cluster_url, context = ?access.context, "API server client");
+    tracing::debug!(server = %config.cluster_url, "API server client");
     let Some(proxy) = &config.proxy_url else { return build(config, connector) };
     let matcher = Matcher::builder().all(proxy.to_string()).build();
     let auth = matcher.intercept(&config.cluster_url);
@@ -168,7 +318,7 @@ fn connect(config: &kube::Config, access: &ClusterAccess) -> Result<kube::Client
             if let Some((user, password)) = auth.as_ref().and_then(|auth| auth.raw_auth()) {
                 socks = socks.with_auth(user.to_owned(), password.to_owned());
             }
-            build(config, socks)
+            build(config, behind(proxy, socks))
         }
         Some("https") => {
             let tls = config.rustls_https_connector_with_connector(connector)?;
@@ -176,14 +326,14 @@ fn connect(config: &kube::Config, access: &ClusterAccess) -> Result<kube::Client
             if let Some(value) = auth.as_ref().and_then(|auth| auth.basic_auth()) {
                 tunnel = tunnel.with_auth(value.clone());
             }
-            build(config, tunnel)
+            build(config, behind(proxy, tunnel))
         }
         Some("http") => {
             let mut tunnel = Tunnel::new(proxy.clone(), connector);
             if let Some(value) = auth.as_ref().and_then(|auth| auth.basic_auth()) {
                 tunnel = tunnel.with_auth(value.clone());
             }
-            build(config, tunnel)
+            build(config, behind(proxy, tunnel))
         }
         _ => Err(kube::Error::ProxyProtocolUnsupported { proxy_url: Box::new(proxy.clone()) }),
     }
@@ -236,11 +386,15 @@ contexts:
 
     impl Written {
         fn new() -> Self {
+            Self::holding(KUBECONFIG)
+        }
+
+        fn holding(text: &str) -> Self {
             static COUNT: AtomicU32 = AtomicU32::new(0);
             let name =
                 format!("link-kubeconfig-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
             let path = std::env::temp_dir().join(name);
-            std::fs::write(&path, KUBECONFIG).unwrap();
+            std::fs::write(&path, text).unwrap();
             Self(path)
         }
 
@@ -300,6 +454,21 @@ contexts:
         assert_eq!(named(&[("HOME", "/home/ann")]), [PathBuf::from("/home/ann/.kube/config")]);
         let list = format!("/nowhere/at/all::{here}");
         assert_eq!(named(&[("HOME", "/home/ann"), ("KUBECONFIG", &list)]), std::slice::from_ref(&written.0));
+    }
+
+    #[tokio::test]
+    async fn a_plugin_s_failure_is_told_in_its_words_without_what_it_printed_or_was_given() {
+        let failing = "command: sh\n      args: [-c, 'echo a-token; echo come back tomorrow >&2; exit 3']";
+        let written = Written::holding(&KUBECONFIG.replace("command: login", failing));
+        let path = std::env::var("PATH").unwrap();
+        let access = ClusterAccess {
+            accept_invalid_certificates: Some(true),
+            ..written.access(&[("AWS_SECRET_ACCESS_KEY", "a-secret"), ("PATH", &path)])
+        };
+        let Err(LinkError::PortForward { source, .. }) = client(&access).await else { panic!("no refusal") };
+        let told = source.to_string();
+        assert!(told.contains("sh failed (exit status: 3): come back tomorrow"), "{told}");
+        assert!(!told.contains("a-token") && !told.contains("a-secret"), "{told}");
     }
 
     #[tokio::test]

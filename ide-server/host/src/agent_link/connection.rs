@@ -489,7 +489,7 @@ impl Connection {
 
     /// Pings into silence, and ends the connection when nothing comes back.
     async fn watch(self: Arc<Self>, patience: Patience) {
-        let mut ticks = tokio::time::interval(patience.ping / 4);
+        let mut ticks = tokio::time::interval(patience.ping / 10);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (ping, dead) = (patience.ping.as_millis() as u64, patience.dead.as_millis() as u64);
         let mut pinged_at = 0;

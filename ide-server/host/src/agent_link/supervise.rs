@@ -143,7 +143,7 @@ impl Keeper {
             if (began.elapsed() >= GIVE_UP || !error.retryable())
                 && *self.shared.state.borrow() != AgentState::Lost
             {
-                self.tell(AgentState::Lost, error.to_string());
+                self.tell(AgentState::Lost, in_full(&error));
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
@@ -156,6 +156,26 @@ impl Keeper {
         self.shared.state.send_replace(state);
         self.shared.event(LinkEvent::State { state, message });
     }
+}
+
+/// An error with its reason, in one line: that a login ran out is the reason why a port is not forwarded.
+fn in_full(error: &LinkError) -> String {
+    if let LinkError::PortForward { source, .. } = error
+        && let kube::Error::Api(status) = source.as_ref()
+    {
+        let advice = if status.code == 401 { "; log in again (the token may have run out)" } else { "" };
+        return format!("{error}: {}{advice}", status.message);
+    }
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// Takes the session's ports on a new connection, again and again while another link holds them.
