@@ -17,6 +17,7 @@ const BUILD_TOOLS: &[&str] = &[
     "as",
     "asm",
     "bazel-real",
+    "buildid",
     "cargo",
     "cargo-watch",
     "cc",
@@ -36,12 +37,16 @@ const BUILD_TOOLS: &[&str] = &[
     "javac",
     "jspawnhelper",
     "ld",
+    "ld.bfd",
+    "ld.gold",
     "ld.lld",
+    "link",
     "lld",
     "lldb-server",
     "mold",
     "rustc",
     "tsc",
+    "vet",
 ];
 
 /// A config that can be used.

@@ -21,7 +21,7 @@ pub fn ports(command: &[&str]) -> Vec<u16> {
         ports.extend(after(command, &["--port"]));
     }
     if has("dlv") {
-        ports.extend(after(command, &["--listen", "-l"]));
+        ports.extend(after(command, &["--listen", "-l", "--client-addr"]));
     }
     if has("rdbg") {
         ports.extend(after(command, &["--port"]));
@@ -107,6 +107,7 @@ mod tests {
         assert_eq!(of("java -agentlib:jdwp=transport=dt_socket,server=y,address=*:5005 App"), [5005]);
         assert_eq!(of("dlv exec ./app --headless --listen=127.0.0.1:2345"), [2345]);
         assert_eq!(of("dlv dap -l 127.0.0.1:2346"), [2346]);
+        assert_eq!(of("dlv dap --client-addr 127.0.0.1:2347"), [2347]);
         assert_eq!(of("gdbserver localhost:1234 ./app"), [1234]);
     }
 
