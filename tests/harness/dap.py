@@ -130,9 +130,9 @@ class Dap:
     def initialize(self, **more):
         self.request("initialize", {"adapterID": "demo", "pathFormat": "path", "linesStartAt1": True, "columnsStartAt1": True} | more)
 
-    def configure(self, begun: int, file: str, lines: list[int]) -> list[dict]:
+    def configure(self, begun: int, file: str, lines: list[int], seconds=20.0) -> list[dict]:
         """The rest of an attach or launch that has `begun`: the breakpoints, which are its answer, and off it goes."""
-        self.event("initialized")
+        self.event("initialized", seconds)
         breakpoints = self.request("setBreakpoints", {"source": {"path": file}, "breakpoints": [{"line": line} for line in lines]})["breakpoints"]
         self.request("configurationDone")
         self.answer(begun)

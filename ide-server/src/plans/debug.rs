@@ -54,7 +54,12 @@ impl Way<'_> {
             "cppdbg" => json!({ "miDebuggerPath": self.script("gdb", debug, "miDebuggerPath")? }),
             "go" => json!({ "dlvToolPath": self.script("dlv", debug, "dlvToolPath")? }),
             "lldb-dap" => {
-                json!({ "debugAdapterExecutable": self.script("lldb-dap", debug, "debugAdapterExecutable")? })
+                // Where both are given the younger `console` decides; adapters before 21 know the other one alone.
+                let in_terminal = text(debug, "console")
+                    .map_or(debug["runInTerminal"] == true, |console| console != "internalConsole");
+                let script = if in_terminal { Self::terminal_script } else { Self::script };
+                let script = script(self, "lldb-dap", debug, "debugAdapterExecutable")?;
+                json!({ "debugAdapterExecutable": script, "runInTerminal": in_terminal })
             }
             "mirrord-terminal" | "mirrord-task" => {
                 let mut command = vec![text(debug, "program").unwrap_or("/bin/sh")];
@@ -82,9 +87,34 @@ impl Way<'_> {
 
     /// A script that starts the program which `field` names, or else the usual one, under the plan.
     fn script(&self, usual: &str, debug: &Value, field: &str) -> Result<String, ErrorData> {
-        let program = text(debug, field).map_or_else(|| self.found(usual), PathBuf::from);
-        let words: Vec<String> =
-            self.words(&[&program.display().to_string()]).iter().map(|word| quote(word)).collect();
+        let words = self.quoted(&[&self.named(usual, debug, field)]);
+        self.write(usual, &format!("#!/bin/sh\nexec {words} \"$@\"\n"))
+    }
+
+    /// The same for an adapter that has a terminal start its program, by the adapter's own name and `--launch-target`:
+    /// only that is under the plan. The adapter stays outside, or it might not trace what is not its child; it takes its
+    /// name from the first word, which sh alone cannot choose.
+    fn terminal_script(&self, usual: &str, debug: &Value, field: &str) -> Result<String, ErrorData> {
+        let program = self.named(usual, debug, field);
+        let (words, alone) = (self.quoted(&[&program]), quote(&program));
+        let covered =
+            format!("for word; do\n    [ \"$word\" = --launch-target ] && exec {words} \"$@\"\ndone\n");
+        self.write(usual, &format!("#!/usr/bin/env bash\n{covered}exec -a \"$0\" {alone} \"$@\"\n"))
+    }
+
+    /// The program which `field` names, or else the usual one.
+    fn named(&self, usual: &str, debug: &Value, field: &str) -> String {
+        text(debug, field).map_or_else(|| self.found(usual).display().to_string(), str::to_owned)
+    }
+
+    /// The words that start a command under the plan, for sh.
+    fn quoted(&self, command: &[&str]) -> String {
+        let words: Vec<String> = self.words(command).iter().map(|word| quote(word)).collect();
+        words.join(" ")
+    }
+
+    /// Writes one of the plan's scripts; its path.
+    fn write(&self, usual: &str, script: &str) -> Result<String, ErrorData> {
         let path = self.folder.join(format!("mirrord-{usual}"));
         let write = || -> std::io::Result<()> {
             let mut file = std::fs::OpenOptions::new()
@@ -93,7 +123,7 @@ impl Way<'_> {
                 .truncate(true)
                 .mode(0o700)
                 .open(&path)?;
-            writeln!(file, "#!/bin/sh\nexec {} \"$@\"", words.join(" "))
+            file.write_all(script.as_bytes())
         };
         write().map_err(|error| {
             let help = "make room in the state folder that `mirrord-ide status` names";
@@ -174,6 +204,35 @@ mod tests {
         assert_eq!(got["args"].as_array().unwrap().last().unwrap(), "-l");
         let got = patched(json!({ "type": "node-terminal" })).unwrap();
         assert!(got["command"].as_str().unwrap().ends_with("'--' '/bin/bash'"), "{got}");
+    }
+
+    #[test]
+    fn what_lldb_has_a_terminal_start_runs_under_the_plan_and_lldb_does_not() {
+        for (debug, in_terminal) in [
+            (json!({}), false),
+            (json!({ "runInTerminal": true }), true),
+            (json!({ "console": "integratedTerminal" }), true),
+            (json!({ "console": "externalTerminal" }), true),
+            (json!({ "console": "internalConsole", "runInTerminal": true }), false),
+        ] {
+            // The tests of this file run side by side, and a script's name tells its debugger alone.
+            let folder = std::env::temp_dir().join("mirrord-ide-lldb-in-a-terminal");
+            std::fs::create_dir_all(&folder).unwrap();
+            let env = BTreeMap::new();
+            let way =
+                Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &folder, env: &env };
+            let mut debug = debug;
+            debug["type"] = "lldb-dap".into();
+            debug["debugAdapterExecutable"] = "/opt/lldb-dap".into();
+            let got = way.patch(&debug).unwrap();
+            assert_eq!(got["runInTerminal"], in_terminal, "{debug}");
+            let script = std::fs::read_to_string(got["debugAdapterExecutable"].as_str().unwrap()).unwrap();
+            let last = script.lines().last().unwrap();
+            let first =
+                if in_terminal { "exec -a \"$0\" '/opt/lldb-dap' " } else { "exec '/bin/mirrord-ide' " };
+            assert!(last.starts_with(first), "{script}");
+            assert_eq!(script.contains("--launch-target"), in_terminal, "{script}");
+        }
     }
 
     #[test]
