@@ -30,9 +30,9 @@ FOLDERS = {
     "unit": (["tidy"], CHECKOUT),
     "conformance": (["local"], ALONE),
     "rpc": (["local"], ALONE),
-    "agent": (["local"], ALONE),
+    "adapters": (["local", "adapters"], ALONE),
     "cluster": (["local", "cluster"], BESIDE_CLUSTER),
-    "editors": (["local", "cluster", "editors"], BESIDE_CLUSTER),
+    "editors": (["local", "adapters", "cluster", "editors"], BESIDE_CLUSTER),
 }
 CLONE_NEWNET = 0x40000000
 # The status of `tests/cluster/up` where a cluster is up.

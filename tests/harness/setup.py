@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import places, setup_editors  # noqa: E402
 from harness.image import python_root  # noqa: E402
 
-PARTS = ["tidy", "local", "cluster", "editors"]
+PARTS = ["tidy", "local", "adapters", "cluster", "editors"]
 
 
 class Missing(Exception):
@@ -160,11 +160,17 @@ def cluster(install: bool):
     run([build])
 
 
+def adapters(install: bool):
+    """The debug adapters that are no part of a venv: dlv and lldb-dap."""
+    packages(setup_editors.wanted_by_adapters(), install)
+    setup_editors.dlv(run)
+    setup_editors.go_cache(run)
+
+
 def editors(install: bool):
     packages(setup_editors.wanted(), install)
     setup_editors.code_server(say, run)
     setup_editors.tools(run)
-    setup_editors.go_cache(run)
     setup_editors.extension(run, stamped)
 
 
@@ -176,7 +182,7 @@ def set_up(parts, install: bool) -> dict[str, str]:
     reasons = {}
     for part in parts:
         try:
-            {"tidy": tidy, "local": local, "cluster": cluster, "editors": editors}[part](install)
+            {"tidy": tidy, "local": local, "adapters": adapters, "cluster": cluster, "editors": editors}[part](install)
         except (Missing, places.NotBuilt) as reason:
             reasons[part] = str(reason)
     return reasons

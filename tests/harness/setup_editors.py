@@ -17,10 +17,14 @@ def header(name: str) -> bool:
     return subprocess.run(["pkg-config", "--exists", name], capture_output=True).returncode == 0 if shutil.which("pkg-config") else False
 
 
+def wanted_by_adapters() -> dict[str, bool]:
+    """The Debian packages of the debug adapters, each with whether it is there already."""
+    return {f"lldb-{LLDB}": shutil.which(f"lldb-dap-{LLDB}") is not None, "golang-go": shutil.which("go") is not None}
+
+
 def wanted() -> dict[str, bool]:
     """Debian packages, each with whether it is there already."""
-    programs = {"chromium": "chromium", "ripgrep": "rg", "pkg-config": "pkg-config", "g++": "g++", "make": "make", "npm": "npm",
-                f"lldb-{LLDB}": f"lldb-dap-{LLDB}"}
+    programs = {"chromium": "chromium", "ripgrep": "rg", "pkg-config": "pkg-config", "g++": "g++", "make": "make", "npm": "npm"}
     found = {package: shutil.which(program) is not None for package, program in programs.items()}
     libraries = {"libkrb5-dev": "krb5-gssapi", "libsecret-1-dev": "libsecret-1", "libx11-dev": "x11", "libxkbfile-dev": "xkbfile"}
     found |= {package: header(name) for package, name in libraries.items()}
@@ -36,12 +40,15 @@ def code_server(say, run):
 
 
 def tools(run):
-    """playwright-core without a browser of its own, and dlv."""
+    """playwright-core without a browser of its own."""
     package = cached("node/node_modules/playwright-core/package.json")
     if not package.exists() or f'"version": "{PLAYWRIGHT}"' not in package.read_text():
         cached("node").mkdir(parents=True, exist_ok=True)
         (cached("node") / "package.json").write_text('{"private": true}\n')
         run([*NPM, "install", "--ignore-scripts", f"playwright-core@{PLAYWRIGHT}"], cwd=cached("node"))
+
+
+def dlv(run):
     dlv = places.cache() / "bin/dlv"
     if not dlv.exists() or DLV not in subprocess.run([dlv, "version"], capture_output=True, text=True).stdout:
         run(["go", "install", f"github.com/go-delve/delve/cmd/dlv@v{DLV}"],

@@ -194,7 +194,7 @@ class Row:
     def folder(self, scene) -> Path:
         """The developer's folder, made anew: nothing in it was ever built."""
         if self.needs and not self.needs.exists():
-            raise Skip(f"no {self.needs} here: tests/setup editors")
+            raise Skip(f"no {self.needs} here: tests/setup adapters")
         folder = scene.laptop.folder / "project"
         folder.mkdir()
         for file in self.files:
