@@ -26,7 +26,6 @@ pub use pump::{LocalSocket, Pumped, pump};
 pub use stream::{Chunk, PodReader, PodStream, PodWriter};
 pub use supervise::Supervised;
 
-use bytes::Bytes;
 use cluster::Clusters;
 use connection::{Connection, Outlets, Patience, REQUEST_DEADLINE, Writes};
 use handshake::{Identity, Shaken, shake};
