@@ -26,16 +26,20 @@ impl Resolver {
     /// that is too long, and where the agent does not answer.
     pub(super) fn walked(&self, fs: &dyn PodFs, path: &[u8]) -> Option<Walked> {
         let path = FILES.into_iter().find(|file| *file == path)?;
-        let known = |known: &HashMap<&[u8], (Instant, Walked)>| {
+        let fresh = |known: &HashMap<&[u8], (Instant, Walked)>| {
             let (at, walked) = known.get(path)?;
             (at.elapsed() < VALID).then(|| walked.clone())
         };
-        let walked = known(&lock(&self.known)).or_else(|| {
-            let fetched = fetch(fs);
-            let mut all = lock(&self.known);
-            *all = fetched;
-            known(&all)
-        })?;
+        let known = fresh(&lock(&self.known));
+        let walked = match known {
+            Some(walked) => walked,
+            None => {
+                let fetched = fetch(fs);
+                let mut all = lock(&self.known);
+                *all = fetched;
+                fresh(&all)?
+            }
+        };
         (walked.whole || walked.errno != 0).then_some(walked)
     }
 }
