@@ -9,6 +9,7 @@ const CONTEXT: &[u8] = b"mirrord-ide agent link v1\0";
 
 /// A session's private key: 32 bytes of a good random source. Never logged, never written outside the state folder.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct SecretKey([u8; 32]);
 

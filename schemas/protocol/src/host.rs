@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 /// All that a session needs, resolved. Holds the session's private key: kept in memory and in 0600 files only.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ticket {
     /// The session's name, unique for this user: 8 letters and digits.
     pub session: String,
@@ -43,6 +44,7 @@ pub struct Ticket {
 
 /// How to reach an agent's control port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Endpoint {
     /// A Unix socket on this machine (local targets).
@@ -71,6 +73,7 @@ pub enum Endpoint {
 
 /// What a session impersonates, for people.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TargetSummary {
     /// As configured: `deployment/shop/container/app`, `process/123`.
     pub path: String,
@@ -86,6 +89,7 @@ pub struct TargetSummary {
 
 /// How the debuggee's environment is made from the pod's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EnvPlan {
     /// Which of the pod's variables are taken.
     pub take: TakeEnv,
@@ -101,6 +105,7 @@ pub struct EnvPlan {
 
 /// Which of the pod's variables are taken.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum TakeEnv {
     /// None.
@@ -122,6 +127,7 @@ pub enum TakeEnv {
 
 /// Which files are the pod's: the first rule that fits decides, else `fallback`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FilePlan {
     /// Whether files are looked at at all.
     pub enabled: bool,
@@ -135,6 +141,7 @@ pub struct FilePlan {
 
 /// One rule on paths.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FileRule {
     /// How `text` is read.
     pub pattern: PathPattern,
@@ -148,6 +155,7 @@ pub struct FileRule {
 
 /// How a rule's text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum PathPattern {
     /// This path alone.
@@ -160,6 +168,7 @@ pub enum PathPattern {
 
 /// Where a path lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// On this machine.
@@ -176,6 +185,7 @@ pub enum Place {
 
 /// Which connections are the pod's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NetworkPlan {
     /// Outgoing TCP.
     pub outgoing_tcp: bool,
@@ -193,6 +203,7 @@ pub struct NetworkPlan {
 
 /// What happens to the debuggee's listeners.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct IncomingPlan {
     /// Off, mirror or steal.
     pub mode: IncomingMode,
@@ -228,6 +239,7 @@ impl IncomingPlan {
 
 /// Mode of incoming traffic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum IncomingMode {
     /// Listeners stay local.
@@ -366,6 +378,7 @@ pub enum HostEvent {
 
 /// The state of a session host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HostStatus {
     /// The session.
     pub session: String,
@@ -391,6 +404,7 @@ pub struct HostStatus {
 
 /// Whether the link to the agent stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum AgentState {
     /// It stands.
@@ -403,6 +417,7 @@ pub enum AgentState {
 
 /// One port that is served by the debuggee.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PortState {
     /// In the pod.
     pub pod_port: u16,
@@ -416,6 +431,7 @@ pub struct PortState {
 
 /// Things that happen in a session. Payloads and values never appear.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub enum SessionEvent {
     /// A process was started below the debuggee.

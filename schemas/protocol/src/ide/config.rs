@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 /// A place in a text; lines and characters count from 0, characters in UTF-16 as in LSP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TextPosition {
     /// The line.
     pub line: u32,
@@ -15,6 +16,7 @@ pub struct TextPosition {
 
 /// From a place up to, not including, another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TextRange {
     /// The first character.
     pub start: TextPosition,
@@ -24,6 +26,7 @@ pub struct TextRange {
 
 /// Which config a request means.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ConfigSource {
     /// The folder in which the program starts: relative paths and the search for a config begin here.
@@ -42,6 +45,7 @@ pub struct ConfigSource {
 
 /// What the command line or a launch configuration sets over the config.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Overrides {
     /// The target, as in the config.
@@ -90,6 +94,7 @@ pub struct Overrides {
 ///
 /// A config with errors is an answer, not an error: the request only fails when there is nothing to read.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ConfigVerify {}
 
 impl Method for ConfigVerify {
@@ -100,6 +105,7 @@ impl Method for ConfigVerify {
 
 /// The answer of `config/verify`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Verified {
     /// Whether a session could start with it.
@@ -116,6 +122,7 @@ pub struct Verified {
 
 /// One problem of a config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Diagnostic {
     /// Where.
@@ -132,6 +139,7 @@ pub struct Diagnostic {
 
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// No session starts with it.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Says how the daemon is.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum DaemonStatus {}
 
 impl Method for DaemonStatus {
@@ -16,10 +17,12 @@ impl Method for DaemonStatus {
 
 /// No parameters yet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StatusParams {}
 
 /// The answer of `daemon/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Where it listens.
@@ -36,6 +39,7 @@ pub struct Status {
 
 /// One agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentInfo {
     /// Its name.
@@ -52,6 +56,7 @@ pub struct AgentInfo {
 
 /// What stands beside the socket as `ide-v1.json`, and what `serve --ensure` prints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Discovery {
     /// The daemon's process id.
@@ -72,6 +77,7 @@ pub struct Discovery {
 /// Ends the daemon. Sessions live on and the next daemon takes them over, so it refuses while there are any, unless
 /// forced.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum DaemonStop {}
 
 impl Method for DaemonStop {
@@ -82,6 +88,7 @@ impl Method for DaemonStop {
 
 /// How to end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct DaemonStopParams {
     /// Although sessions run.

@@ -9,6 +9,7 @@ macro_rules! kinds {
     ($($(#[doc = $doc:literal])* $kind:ident = $word:literal, $code:literal, $exit:literal;)*) => {
         /// What kind of thing went wrong; stable, for programs. The word stands in brackets on the terminal.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub enum ErrorKind {
             $($(#[doc = $doc])* #[serde(rename = $word)] $kind,)*
         }
@@ -97,6 +98,7 @@ pub struct ErrorData(Box<ErrorFields>);
 
 /// The fields of `data`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorFields {
     /// What kind of thing went wrong.

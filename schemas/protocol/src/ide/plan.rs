@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Nothing happens in the cluster. `session/start` with the plan's name makes the session ready; what the patch has the
 /// debugger run, `mirrord-ide exec --plan NAME -- COMMAND`, takes it.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SessionPlan {}
 
 impl Method for SessionPlan {
@@ -20,6 +21,7 @@ impl Method for SessionPlan {
 
 /// What is to be planned.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct PlanParams {
     /// Where the config is searched, and whose environment decides about the cluster.
@@ -29,6 +31,7 @@ pub struct PlanParams {
     /// Whether the editor's toggle is on.
     pub enabled: bool,
     /// The debug configuration, its variables substituted.
+    #[cfg_attr(feature = "schema", schemars(with = "serde_json::Map<String, serde_json::Value>"))]
     pub debug: serde_json::Value,
     /// The editor: `vscode`, `intellij`.
     pub editor: String,
@@ -40,6 +43,7 @@ pub struct PlanParams {
 
 /// The answer of `session/plan`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct PlanAnswer {
     /// What the editor does now.
@@ -53,6 +57,7 @@ pub struct PlanAnswer {
     /// What the user should know, one sentence each.
     pub notices: Vec<String>,
     /// What changes in the debug configuration: an RFC 7396 merge patch.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
     pub patch: Option<serde_json::Value>,
     /// The plan's name.
     pub plan: Option<String>,
@@ -60,6 +65,7 @@ pub struct PlanAnswer {
 
 /// What the editor does with a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum PlanAction {
     /// Launch it as it is.
@@ -73,6 +79,7 @@ pub enum PlanAction {
 
 /// Takes the session that was made ready for a plan; a plan whose session was taken before makes another one ready.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SessionRedeem {}
 
 impl Method for SessionRedeem {
@@ -83,6 +90,7 @@ impl Method for SessionRedeem {
 
 /// Whose session is taken, and by what.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct RedeemParams {
     /// The plan.
@@ -95,6 +103,7 @@ pub struct RedeemParams {
 
 /// Forgets a plan: its debug session is over.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SessionForget {}
 
 impl Method for SessionForget {
@@ -105,6 +114,7 @@ impl Method for SessionForget {
 
 /// Which plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ForgetParams {
     /// Its name.
     pub plan: String,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// `initializationOptions` of `initialize`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ClientOptions {
     /// The client: `vscode`, `intellij`, `cli` …
@@ -19,6 +20,7 @@ pub struct ClientOptions {
 
 /// The oldest and the newest protocol that one side speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProtocolRange {
     /// The oldest.
     pub min: u32,
@@ -28,6 +30,7 @@ pub struct ProtocolRange {
 
 /// `capabilities.experimental.ide` in the answer to `initialize`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct DaemonOptions {
     /// The protocol that both use.
@@ -42,6 +45,7 @@ pub struct DaemonOptions {
 
 /// `value` of `$/progress` for the `workDoneToken` of `session/start`; the shape is LSP's work done progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum WorkProgress {
     /// The first one.
@@ -67,6 +71,7 @@ pub enum WorkProgress {
 
 /// `value` of `$/progress` for the `partialResultToken` of `target/list`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TargetBatch {
     /// More targets.
     pub items: Vec<TargetItem>,
@@ -74,6 +79,7 @@ pub struct TargetBatch {
 
 /// `params` of `$/progress`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProgressParams<T> {
     /// The token that the request named.
     pub token: serde_json::Value,

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 /// Sent once a run. Steps are told by `$/progress` under `workDoneToken`; `$/cancelRequest` removes what was made. The
 /// session belongs to the connection until its session host listens: if the connection ends before, so does it.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SessionStart {}
 
 impl Method for SessionStart {
@@ -21,6 +22,7 @@ impl Method for SessionStart {
 
 /// What to start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct StartParams {
     /// The config, and what stands over it.
@@ -37,6 +39,7 @@ pub struct StartParams {
 
 /// The program that will run, as far as it decides something.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct LaunchPlan {
     /// Program and arguments; debugger ports are recognised in them.
@@ -49,6 +52,7 @@ pub struct LaunchPlan {
 
 /// The answer of `session/start`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Started {
     /// The session's name.
@@ -77,6 +81,7 @@ pub struct Started {
 
 /// Something happened in a session; sent to the connections that started or attached to it.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SessionNews {}
 
 impl Notice for SessionNews {
@@ -86,6 +91,7 @@ impl Notice for SessionNews {
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct EventParams {
     /// The session.
@@ -106,6 +112,7 @@ pub struct EventParams {
 
 /// An event of the session host, or of the daemon about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum News {
     /// The session is in another state.
@@ -124,6 +131,7 @@ pub enum News {
 
 /// How far a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SessionState {
     /// Target and agent are being prepared.
@@ -140,6 +148,7 @@ pub enum SessionState {
 
 /// Lists the sessions of all windows and terminals of this user.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SessionList {}
 
 impl Method for SessionList {
@@ -150,10 +159,12 @@ impl Method for SessionList {
 
 /// No parameters yet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ListParams {}
 
 /// The answer of `session/list`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sessions {
     /// The sessions, oldest first.
     pub sessions: Vec<SessionInfo>,
@@ -161,6 +172,7 @@ pub struct Sessions {
 
 /// One session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SessionInfo {
     /// Its name.
@@ -186,6 +198,7 @@ pub struct SessionInfo {
 ///
 /// Events after `fromSeq` that are still kept come at once.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SessionAttach {}
 
 impl Method for SessionAttach {
@@ -196,6 +209,7 @@ impl Method for SessionAttach {
 
 /// What to follow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AttachParams {
     /// The session.
@@ -207,6 +221,7 @@ pub struct AttachParams {
 
 /// Ends sessions: the program first, then what was made for it. Answers when all is gone.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SessionStop {}
 
 impl Method for SessionStop {
@@ -217,6 +232,7 @@ impl Method for SessionStop {
 
 /// What to stop.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct StopParams {
     /// One session.
@@ -229,6 +245,7 @@ pub struct StopParams {
 
 /// The answer of `session/stop`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Stopped {
     /// The sessions that ended.
     pub ended: Vec<String>,
@@ -241,6 +258,7 @@ pub struct Stopped {
 
 /// Takes one more port of the pod to a port of this machine in a running session.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SessionSubscribe {}
 
 impl Method for SessionSubscribe {
@@ -251,6 +269,7 @@ impl Method for SessionSubscribe {
 
 /// Which port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SubscribeParams {
     /// The session.
@@ -263,4 +282,5 @@ pub struct SubscribeParams {
 
 /// Nothing more to say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Done {}

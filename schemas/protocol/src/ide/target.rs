@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// With a `partialResultToken` the targets come in batches by `$/progress` as the cluster answers, and the answer
 /// holds none; without one the answer holds them all.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum TargetList {}
 
 impl Method for TargetList {
@@ -19,6 +20,7 @@ impl Method for TargetList {
 
 /// Lists the namespaces that targets can be in.
 #[derive(Debug)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum NamespaceList {}
 
 impl Method for NamespaceList {
@@ -29,6 +31,7 @@ impl Method for NamespaceList {
 
 /// Whose namespaces.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct NamespaceQuery {
     /// Where cluster and context come from.
@@ -37,6 +40,7 @@ pub struct NamespaceQuery {
 
 /// The answer of `namespace/list`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Namespaces {
     /// Their names.
@@ -47,6 +51,7 @@ pub struct Namespaces {
 
 /// What to list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct TargetQuery {
     /// Where cluster, context and namespace come from.
@@ -61,6 +66,7 @@ pub struct TargetQuery {
 
 /// One target.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TargetItem {
     /// As a config names it: `deployment/shop`.
@@ -83,6 +89,7 @@ pub struct TargetItem {
 
 /// The answer of `target/list`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Targets {
     /// The targets that no batch has brought.
