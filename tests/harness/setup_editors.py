@@ -73,6 +73,7 @@ def go_cache(run):
 def extension(run, stamped):
     """The VSIX, made beside the tree from the extension's sources and the product."""
     source, work, product = places.ROOT / "extensions/vscode", cached("extension"), places.product(build=False)
+    schema = places.ROOT / "schemas/ide-protocol.schema.json"
     parts = ["package.json", "package-lock.json", "tsconfig.json", "README.md", ".vscodeignore", "src", "test", "scripts"]
 
     def install():
@@ -88,9 +89,10 @@ def extension(run, stamped):
             else:
                 shutil.copyfile(source / part, work / part)
         shutil.copyfile(places.ROOT / "LICENSE", work / "LICENSE")
+        shutil.copyfile(schema, work / schema.name)
         run(["npm", "run", "--silent", "check"], cwd=work)
         run(["node", "scripts/package.mjs", product, cached("mirrord-ide.vsix")], cwd=work)
 
     work.mkdir(parents=True, exist_ok=True)
     stamped(work / "node_modules", [source / "package-lock.json"], install)
-    stamped(cached("mirrord-ide.vsix"), [*(source / part for part in parts), product], copy)
+    stamped(cached("mirrord-ide.vsix"), [*(source / part for part in parts), schema, product], copy)

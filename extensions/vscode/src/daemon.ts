@@ -34,7 +34,7 @@ export class Connection {
     private constructor(private readonly client: LanguageClient) {}
 
     /** Starts a daemon unless one answers, and connects. Fails with the daemon's own words. */
-    static async open(place: Place, onClosed: () => void, onEvent: (params: Notices["session/event"]) => void): Promise<Connection> {
+    static async open(place: Place, onClosed: () => void, onEvent: (params: Notices["session/event"]["params"]) => void): Promise<Connection> {
         const discovery = await ensure(place.binary);
         const initializationOptions: ClientOptions = { client: "vscode", clientVersion: place.version, editor: true, protocol: PROTOCOL };
         const options: LanguageClientOptions = {
@@ -51,7 +51,7 @@ export class Connection {
             },
         };
         const client = new LanguageClient("mirrord", "mirrord", () => dial(discovery.socket), options);
-        client.onNotification(new NotificationType<Notices["session/event"]>("session/event"), onEvent);
+        client.onNotification(new NotificationType<Notices["session/event"]["params"]>("session/event"), onEvent);
         client.onDidChangeState(({ newState }) => {
             if (newState === State.Stopped) {
                 onClosed();

@@ -106,10 +106,10 @@ export class Launcher implements vscode.DebugConfigurationProvider {
                 this.explain(plan.reason, debug, run);
                 return "off";
             }
-            if (plan.action !== "run" || plan.plan === undefined) {
+            if (plan.action !== "run" || plan.plan === null) {
                 throw new Error("the daemon's plan does not say how to run\nInstall extension and mirrord-ide of the same release.");
             }
-            for (const notice of plan.notices ?? []) {
+            for (const notice of plan.notices) {
                 this.logs.add(run, notice);
             }
             const started = await this.start(plan, run, token);
@@ -138,7 +138,7 @@ export class Launcher implements vscode.DebugConfigurationProvider {
         if (plan.action !== "pick") {
             return plan;
         }
-        const pick = await this.pick(plan.configFile === undefined ? config : { ...config, file: plan.configFile }, debug.name, group, token);
+        const pick = await this.pick(plan.configFile === null ? config : { ...config, file: plan.configFile }, debug.name, group, token);
         if (!pick) {
             return undefined;
         }
@@ -176,7 +176,7 @@ export class Launcher implements vscode.DebugConfigurationProvider {
                 }
             });
             try {
-                const started = await this.daemon.request("session/start", { plan: plan.plan ?? "", events: true, workDoneToken }, source.token);
+                const started = await this.daemon.request("session/start", { plan: plan.plan, events: true, workDoneToken }, source.token);
                 this.logs.rename(run, started.session);
                 return started;
             } finally {
@@ -201,7 +201,7 @@ export class Launcher implements vscode.DebugConfigurationProvider {
     }
 
     /** Says why a run stays on this machine: once, or each time when it was asked for by name. */
-    private explain(reason: string | undefined, debug: vscode.DebugConfiguration, run: string): void {
+    private explain(reason: string | null, debug: vscode.DebugConfiguration, run: string): void {
         if (!reason) {
             return;
         }

@@ -35,7 +35,7 @@ export class Picker {
 
     /** Asks for a target; nothing when the user took the run back. */
     async pick(config: ConfigSource, title: string, token?: vscode.CancellationToken): Promise<Pick | undefined> {
-        let namespace = config.overrides?.namespace;
+        let namespace = config.overrides?.namespace ?? undefined;
         for (;;) {
             const asked = namespace === undefined ? config : { ...config, overrides: { ...config.overrides, namespace } };
             const chosen = await this.target(asked, title, token);
@@ -199,7 +199,7 @@ export class Picker {
         return this.memory.get<string[]>(RECENT.key, []);
     }
 
-    private async remember(target: string, namespace: string | null | undefined): Promise<void> {
+    private async remember(target: string, namespace: string | null): Promise<void> {
         const one = `${namespace ?? ""}/${target.replace(/\/container\/[^/]+$/u, "")}`;
         await this.memory.update(RECENT.key, [one, ...this.recent().filter((other) => other !== one)].slice(0, RECENT.kept));
     }

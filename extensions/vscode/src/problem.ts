@@ -21,11 +21,11 @@ export function problemOf(error: unknown): ErrorFields {
         return { help: "", ...(data as object) } as ErrorFields;
     }
     if (fieldOf(error, "code") === NO_METHOD) {
-        return { kind: "protocol-mismatch", message: "the mirrord-ide that answers is older than this extension", help: 'clear the setting "mirrord.binary", then end the old daemon: mirrord-ide stop --all' };
+        return { kind: "protocol-mismatch", message: "the mirrord-ide that answers is older than this extension", retryable: false, help: 'clear the setting "mirrord.binary", then end the old daemon: mirrord-ide stop --all' };
     }
     const message = error instanceof Error ? error.message : String(error);
     const [first = message, ...rest] = message.split("\n");
-    return { kind: "internal", message: first, help: rest.join(" ").trim() };
+    return { kind: "internal", message: first, help: rest.join(" ").trim(), retryable: false };
 }
 
 /** Says what failed. A config that is wrong is shown at its place; "Details" opens the log named. */
@@ -35,7 +35,7 @@ export async function tell(error: unknown, logs: Logs, log: string): Promise<voi
     const text = [problem.message, problem.help].filter(Boolean).map(sentence).join(" ");
     const chosen = vscode.window.showErrorMessage(text, "Details");
     if (problem.uri) {
-        await show(problem);
+        await show(problem.uri, problem.range);
     }
     if ((await chosen) === "Details") {
         await logs.show(log);
@@ -51,8 +51,7 @@ function describe(problem: ErrorFields): string {
     return [`error: ${problem.message} [${problem.kind}]`, ...(problem.help ? [`  ${problem.help}`] : []), ...place, ...causes, ...facts, ...candidates].join("\n");
 }
 
-async function show(problem: ErrorFields): Promise<void> {
-    const { range, uri = "" } = problem;
+async function show(uri: string, range: ErrorFields["range"]): Promise<void> {
     const selection = range && new vscode.Range(range.start.line, range.start.character, range.end.line, range.end.character);
     const where = /^[a-z][a-z0-9+.-]*:/iu.test(uri) ? vscode.Uri.parse(uri) : vscode.Uri.file(uri);
     await vscode.window.showTextDocument(where, selection ? { selection } : {});

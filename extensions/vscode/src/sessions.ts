@@ -70,8 +70,8 @@ export class Sessions implements vscode.Disposable {
 
     /** A session was made ready by a plan of this window. */
     started(name: string, plan: PlanAnswer, started: Started, debugged: boolean): void {
-        const target = started.target?.path ?? plan.target ?? "";
-        if (plan.plan !== undefined) {
+        const target = started.target.path;
+        if (plan.plan !== null) {
             this.plans.set(plan.plan, { name, mode: started.mode, target, debugged });
         }
         if (started.folder) {
@@ -81,7 +81,7 @@ export class Sessions implements vscode.Disposable {
         for (const notice of started.notices) {
             this.logs.add(started.session, notice);
         }
-        this.add(started.session, { name, plan: plan.plan, mode: started.mode, target, namespace: started.target?.namespace ?? undefined, debugged });
+        this.add(started.session, { name, plan: plan.plan ?? undefined, mode: started.mode, target, namespace: started.target.namespace ?? undefined, debugged });
     }
 
     /** Follows again what this window had before it was reloaded. What was debugged then has no debugger any more. */

@@ -66,7 +66,7 @@ describe("a new launch.json", () => {
 describe("an error", () => {
     it("that is not the daemon's keeps its words, and what to do on its second line", () => {
         deepStrictEqual(problemOf(new Error("the daemon cannot be started [daemon-unreachable]\n  check the file")), {
-            kind: "internal", message: "the daemon cannot be started [daemon-unreachable]", help: "check the file",
+            kind: "internal", message: "the daemon cannot be started [daemon-unreachable]", help: "check the file", retryable: false,
         });
         strictEqual(problemOf("plain").message, "plain");
     });

@@ -6,7 +6,7 @@ import { Picker } from "../src/picker.js";
 import type { PlanAnswer, PlanParams } from "../src/protocol.js";
 import { Sessions } from "../src/sessions.js";
 import { Toggle } from "../src/toggle.js";
-import { FakeDaemon, Memory, item, logs, ready, refusal, run, soon } from "./support.js";
+import { FakeDaemon, Memory, item, listed, logs, planned, ready, refusal, run, soon } from "./support.js";
 import { CancellationTokenSource, CustomExecution, Range, ShellExecution, Task, TaskScope, Uri, reset, shown, type QuickPick } from "./vscode.js";
 
 const folder = { uri: Uri.file("/work/shop"), name: "shop", index: 0 } as unknown as vscode.WorkspaceFolder;
@@ -91,8 +91,8 @@ describe("F5", () => {
     it("shows the picker only when the plan asks for it, and plans again with the pick", async () => {
         await toggle.flip();
         daemon
-            .on("session/plan", ({ target }): PlanAnswer => (target === undefined ? { action: "pick", configFile: "/work/shop/mirrord.json" } : run))
-            .on("target/list", () => ({ items: [item("deployment/shop"), item("pod/shop-1")], complete: true, namespace: "shop" }))
+            .on("session/plan", ({ target }): PlanAnswer => (target === undefined ? planned("pick", { configFile: "/work/shop/mirrord.json" }) : run))
+            .on("target/list", () => listed([item("deployment/shop"), item("pod/shop-1")], { namespace: "shop" }))
             .on("session/start", () => ready);
         const going = resolve(config());
         const pick = await picker("pod/shop-1");
@@ -105,7 +105,7 @@ describe("F5", () => {
 
     it("is taken back by Escape in the picker, without a word", async () => {
         await toggle.flip();
-        daemon.on("session/plan", () => ({ action: "pick" })).on("target/list", () => ({ items: [item("deployment/shop")], complete: true }));
+        daemon.on("session/plan", () => planned("pick")).on("target/list", () => listed([item("deployment/shop")]));
         const going = resolve(config());
         (await picker("deployment/shop")).hide();
         strictEqual(await going, undefined);
@@ -181,7 +181,7 @@ describe("F5", () => {
 
     it("goes on without mirrord where the daemon says off, and says the reason once", async () => {
         await toggle.flip();
-        daemon.on("session/plan", () => ({ action: "off", reason: "an attach request starts no program" }));
+        daemon.on("session/plan", () => planned("off", { reason: "an attach request starts no program" }));
         for (const one of [config(), config()]) {
             strictEqual(await resolve(one), one);
         }
@@ -193,8 +193,8 @@ describe("F5", () => {
         await toggle.flip();
         shown.settings["launch.compounds"] = [{ name: "both", configurations: ["shop", "cart"] }];
         daemon
-            .on("session/plan", ({ target }): PlanAnswer => (target === undefined ? { action: "pick" } : run))
-            .on("target/list", () => ({ items: [item("deployment/shop")], complete: true }))
+            .on("session/plan", ({ target }): PlanAnswer => (target === undefined ? planned("pick") : run))
+            .on("target/list", () => listed([item("deployment/shop")]))
             .on("session/start", () => ready);
         const members = [config({ name: "shop" }), config({ name: "cart" })];
         members.forEach((one) => launcher.resolveDebugConfiguration(folder, one));
@@ -222,9 +222,9 @@ describe("F5", () => {
             daemon
                 .on("session/plan", ({ debug, target }): PlanAnswer => {
                     programs.push([debug?.["type"], debug?.["args"], target]);
-                    return target === undefined ? { action: "pick" } : { ...run, patch: { program: "mirrord-ide", args: ["exec"] } };
+                    return target === undefined ? planned("pick") : { ...run, patch: { program: "mirrord-ide", args: ["exec"] } };
                 })
-                .on("target/list", () => ({ items: [item("deployment/shop")], complete: true }))
+                .on("target/list", () => listed([item("deployment/shop")]))
                 .on("session/start", () => ready);
             const first = launcher.resolveDebugConfiguration(folder, config({ preLaunchTask: "build", mirrord: { tasks: true } }));
             strictEqual(first["preLaunchTask"], undefined);

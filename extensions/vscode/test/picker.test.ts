@@ -1,7 +1,7 @@
 import { deepStrictEqual, match, strictEqual } from "node:assert";
 import { Picker } from "../src/picker.js";
 import type { TargetQuery } from "../src/protocol.js";
-import { FakeDaemon, Memory, item, refusal, soon } from "./support.js";
+import { FakeDaemon, Memory, item, listed, refusal, soon } from "./support.js";
 import { QuickPickItemKind, reset, shown, type QuickPick } from "./vscode.js";
 
 describe("the picker", () => {
@@ -67,10 +67,10 @@ describe("the picker", () => {
     });
 
     it("says of each what is not ready, which containers it has, and who is on it", async () => {
-        daemon.on("target/list", () => ({
-            items: [item("deployment/down", { ready: false, reason: "0 of 1 ready" }), item("deployment/up", { containers: ["app", "log"], inUseBy: ["abcd1234"] })],
-            complete: true,
-        }));
+        daemon.on("target/list", () => listed([
+            item("deployment/down", { ready: false, reason: "0 of 1 ready" }),
+            item("deployment/up", { containers: ["app", "log"], inUseBy: ["abcd1234"] }),
+        ]));
         void new Picker(daemon, memory).pick(config, "app");
         const list = await listing();
         deepStrictEqual(targets(list), ["deployment/up", "deployment/down"]);
@@ -81,7 +81,7 @@ describe("the picker", () => {
     });
 
     it("puts what was used lately first", async () => {
-        daemon.on("target/list", () => ({ items: [item("deployment/a"), item("deployment/b")], complete: true }));
+        daemon.on("target/list", () => listed([item("deployment/a"), item("deployment/b")]));
         const picking = new Picker(daemon, memory).pick(config, "app");
         (await listing()).accept("deployment/b");
         deepStrictEqual(await picking, { target: "deployment/b" });
@@ -90,13 +90,13 @@ describe("the picker", () => {
     });
 
     it("has the kinds in the daemon's order, whichever came first", async () => {
-        daemon.on("target/list", () => ({ items: [item("service/s"), item("pod/p"), item("deployment/d")], complete: true }));
+        daemon.on("target/list", () => listed([item("service/s"), item("pod/p"), item("deployment/d")]));
         void new Picker(daemon, memory).pick(config, "app");
         deepStrictEqual((await listing()).labels, ["deployment", "deployment/d", "pod", "pod/p", "service", "service/s"]);
     });
 
     it("lets a container be chosen", async () => {
-        daemon.on("target/list", () => ({ items: [item("pod/shop-1", { containers: ["app", "log"] })], complete: true }));
+        daemon.on("target/list", () => listed([item("pod/shop-1", { containers: ["app", "log"] })]));
         shown.answers.push("log");
         const picking = new Picker(daemon, memory).pick(config, "app");
         (await listing()).itemButton("pod/shop-1");
@@ -106,8 +106,8 @@ describe("the picker", () => {
 
     it("lists another namespace's targets, and hands it on with the pick", async () => {
         daemon
-            .on("target/list", ({ config: asked }) => ({ items: [item(`deployment/of-${asked?.overrides?.namespace ?? "default"}`)], complete: true }))
-            .on("namespace/list", () => ({ namespaces: ["default", "prod"] }));
+            .on("target/list", ({ config: asked }) => listed([item(`deployment/of-${asked?.overrides?.namespace ?? "default"}`)]))
+            .on("namespace/list", () => ({ namespaces: ["default", "prod"], current: "default" }));
         shown.answers.push("prod");
         const picking = new Picker(daemon, memory).pick(config, "app");
         (await listing()).button("Another namespace");
@@ -117,7 +117,7 @@ describe("the picker", () => {
 
     it("lets the namespace be typed where they may not be listed", async () => {
         daemon
-            .on("target/list", () => ({ items: [item("deployment/a")], complete: true }))
+            .on("target/list", () => listed([item("deployment/a")]))
             .on("namespace/list", () => {
                 throw refusal({ kind: "forbidden", message: "you may not list namespaces", help: "" });
             });
@@ -142,7 +142,7 @@ describe("the picker", () => {
     });
 
     it("says that nothing is there", async () => {
-        daemon.on("target/list", () => ({ items: [], complete: false, missing: ["pod: you may not list pods"] }));
+        daemon.on("target/list", () => listed([], { complete: false, missing: ["pod: you may not list pods"] }));
         void new Picker(daemon, memory).pick(config, "app");
         const list = await listing();
         match(list.items[0]?.detail ?? "", /may not list pods/u);

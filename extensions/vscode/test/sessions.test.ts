@@ -9,12 +9,18 @@ import { reset, shown, type MarkdownString } from "./vscode.js";
 
 const state = (now: "running" | "ending" | "ended"): News => ({ kind: "state", state: now, message: "because" });
 const happened = (event: SessionEvent): News => ({ kind: "happened", happened: event });
-const port = { pod_port: 80, local_port: 8080, mode: "steal", connections: 0 };
+const port = { pod_port: 80, local_port: 8080, mode: "steal", connections: 0 } as const;
 
 function info(session: string, more: Partial<SessionInfo> = {}): SessionInfo {
+    const { target } = ready;
+    const command = ["python", "app.py"];
     return {
-        session, state: "running", startedAt: 1, command: ["python", "app.py"], target: { path: "deployment/shop", instance: "pod/shop-1", namespace: "shop" },
-        host: { session, debuggee_pid: 7, mode: "traps", agent: "connected", ports: [{ ...port, connections: 5 }] }, ...more,
+        session, state: "running", startedAt: 1, command, target, agent: "connected",
+        host: {
+            session, host_pid: 6, debuggee_pid: 7, target, mode: "traps", agent: "connected", endpoint: { kind: "unix", path: "/agent.sock" },
+            ports: [{ ...port, connections: 5 }], command, started_at: 1,
+        },
+        ...more,
     };
 }
 

@@ -3,7 +3,7 @@
 import type * as vscode from "vscode";
 import type { Daemon } from "../src/link.js";
 import { Logs } from "../src/logs.js";
-import type { EventParams, Methods, News, PlanAnswer, Started, TargetItem } from "../src/protocol.js";
+import type { EventParams, Methods, News, PlanAnswer, Started, TargetItem, Targets } from "../src/protocol.js";
 import { EventEmitter } from "./vscode.js";
 
 type Name = keyof Methods;
@@ -51,7 +51,7 @@ export class FakeDaemon implements Daemon {
     }
 
     tell(session: string, seq: number, event: News, plan?: string): void {
-        this.events.fire({ session, seq, at: 0, event, ...(plan === undefined ? {} : { plan }) });
+        this.events.fire({ session, seq, at: 0, missed: 0, event, ...(plan === undefined ? {} : { plan }) });
     }
 }
 
@@ -60,15 +60,23 @@ export function refusal(data: Record<string, unknown>, code = -32000): Error {
     return Object.assign(new Error(String(data["message"])), { code, data });
 }
 
-export const run: PlanAnswer = { action: "run", plan: "p1", target: "deployment/shop", patch: { program: "wrapped", env: { A: null } } };
+export function planned(action: PlanAnswer["action"], more: Partial<PlanAnswer> = {}): PlanAnswer {
+    return { action, reason: null, configFile: null, target: null, notices: [], patch: null, plan: null, ...more };
+}
+
+export const run = planned("run", { plan: "p1", target: "deployment/shop", patch: { program: "wrapped", env: { A: null } } });
 
 export const ready: Started = {
-    session: "abcd1234", mode: "steal", identity: "developer", notices: [], warm: false,
-    target: { path: "deployment/shop", instance: "pod/shop-1", namespace: "shop" },
+    session: "abcd1234", folder: "", config: null, mode: "steal", identity: "developer", notices: [], warm: false,
+    target: { path: "deployment/shop", instance: "pod/shop-1", container: null, namespace: "shop", context: null },
 };
 
 export function item(path: string, more: Partial<TargetItem> = {}): TargetItem {
     return { path, kind: path.split("/")[0] ?? "", namespace: "shop", ready: true, containers: ["app"], ...more };
+}
+
+export function listed(items: TargetItem[], more: Partial<Targets> = {}): Targets {
+    return { items, complete: true, context: null, namespace: null, ...more };
 }
 
 export class Memory implements vscode.Memento {
