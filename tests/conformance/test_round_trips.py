@@ -108,7 +108,8 @@ def test_each_of_the_common_calls_goes_to_the_pod_once():
         agent, = (scene.laptop.state / "agents").glob("*.sock")
         with Delay(agent):
             address, port = scene.outgoing.removeprefix("http://").split("/")[0].split(":")
-            session = scene.exec([sys.executable, "-c", CALLS, scene.name, address, port])
+            session = scene.exec([sys.executable, "-c", CALLS, scene.name + ".", address, port])
+            # The name is whole: the pod's search list would be tried first, one query after the other.
             assert session.wait(30) == 0, session.printed()
             contains(session.stderr, "mirrord-ide: ")
             took = json.loads(session.stdout)
