@@ -95,6 +95,37 @@ pub fn delivery(arch: &str) -> Result<Option<Delivery>, ErrorData> {
     }
 }
 
+/// Gives back the memory that making an agent took, as the daemon stays for days: the pages of the agents, which come
+/// from the file again when they are read again, and what the allocator keeps.
+pub fn give_memory_back() {
+    #[cfg(embedded)]
+    for pieces in AGENTS {
+        forget_pages(pieces.agent.bytes);
+        forget_pages(pieces.stage0.bytes);
+    }
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) takes an integer and gives back only what is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(embedded)]
+fn forget_pages(bytes: &'static [u8]) {
+    // SAFETY: sysconf(3) takes an integer.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let start = bytes.as_ptr().addr().next_multiple_of(page);
+    let end = (bytes.as_ptr().addr() + bytes.len()) / page * page;
+    if start < end {
+        let first = bytes.as_ptr().with_addr(start).cast_mut().cast();
+        // SAFETY: whole pages of this program's constants, which nobody can have written to: the kernel reads them from
+        // the file again. A failure leaves all as it is.
+        unsafe {
+            libc::madvise(first, end - start, libc::MADV_DONTNEED);
+        }
+    }
+}
+
 #[cfg(not(embedded))]
 fn from_environment(name: &str) -> Result<Option<PathBuf>, ErrorData> {
     let Some(path) = std::env::var_os(name).map(PathBuf::from) else { return Ok(None) };

@@ -3,6 +3,7 @@
 use super::work::{Warmth, fresh_keys, give, own_idle, remove, watch, write};
 use super::{Agent, AgentRecord, AgentSpec, Given, NotMade, Order, Phase, Place, Wanted, local, process};
 use crate::cluster;
+use crate::embedded;
 use crate::handlers;
 use crate::main_loop::{Daemon, Event, answer, send};
 use crate::session::start::Steps;
@@ -104,6 +105,7 @@ impl Daemon {
                 AgentSpec::Cluster(spec) => cluster::agent::create(&state, spec, &order).await,
             };
             send(&events, Event::AgentMade { agent: name, result });
+            embedded::give_memory_back();
         });
     }
 
