@@ -9,6 +9,9 @@ use protocol::codec::{INITIAL_CREDIT, MAX_CHUNK};
 use std::time::Duration;
 use tokio::time::timeout;
 
+/// What an agent sends at once here: so many make the credit exactly.
+const PIECE: usize = INITIAL_CREDIT as usize / 32;
+
 fn somewhere() -> connect::To {
     connect::To::Tcp("10.0.0.9:80".into())
 }
@@ -112,8 +115,8 @@ async fn credit_is_granted_in_halves_as_the_reader_takes_and_more_once_it_waits(
     let (id, mut stream) = open(&link, &mut wire).await;
     let whole = INITIAL_CREDIT as usize;
     let half = whole / 2;
-    for at in (0..whole).step_by(MAX_CHUNK) {
-        wire.data(id, pattern(0, at, MAX_CHUNK)).await;
+    for at in (0..whole).step_by(PIECE) {
+        wire.data(id, pattern(0, at, PIECE)).await;
     }
     // Nothing is granted for what nobody has read: the first frame comes after the first half was.
     assert!(timeout(Duration::from_millis(100), wire.try_next()).await.is_err());
@@ -130,8 +133,8 @@ async fn credit_is_granted_in_halves_as_the_reader_takes_and_more_once_it_waits(
         assert_eq!(granted, to_agent::Body::Credit(Credit { stream: id, bytes: grant as u32 }));
     }
     // All that was granted may be sent, and not a byte more.
-    for at in (0..2 * whole).step_by(MAX_CHUNK) {
-        wire.data(id, pattern(0, at, MAX_CHUNK)).await;
+    for at in (0..2 * whole).step_by(PIECE) {
+        wire.data(id, pattern(0, at, PIECE)).await;
     }
     assert!(timeout(Duration::from_millis(100), wire.try_next()).await.is_err());
     wire.data(id, Bytes::from_static(b"!")).await;
@@ -143,8 +146,8 @@ async fn an_agent_that_sends_beyond_its_credit_loses_the_stream() {
     let place = Somewhere::new();
     let (link, _, mut wire) = linked(&place).await;
     let (id, mut stream) = open(&link, &mut wire).await;
-    for _ in 0..INITIAL_CREDIT as usize / MAX_CHUNK {
-        wire.data(id, pattern(0, 0, MAX_CHUNK)).await;
+    for _ in 0..INITIAL_CREDIT as usize / PIECE {
+        wire.data(id, pattern(0, 0, PIECE)).await;
     }
     wire.data(id, Bytes::from_static(b"!")).await;
     assert!(matches!(wire.next().await, to_agent::Body::Reset(reset) if reset.errno == Errno::EPROTO as i32));
