@@ -138,6 +138,8 @@ def pod_on_a_node_of(architecture):
         admin.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/arch": architecture}}},
                     {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "sample"},
                      "spec": {"nodeName": name, "containers": [container("app", "shop", None)]}})
+        room = {"cpu": "4", "memory": "8Gi", "pods": "10"}
+        admin.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": {"capacity": room, "allocatable": room}}))
         admin.kubectl("patch", "pod", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
         yield name
     finally:
@@ -161,14 +163,17 @@ def test_a_node_of_arm_is_brought_an_agent_of_arm():
     with pod_on_a_node_of("arm64") as name, user() as laptop:
         starting = laptop.exec(f"pod/{name}", ["echo", "ran"], "-n", "sample")
 
-        def jobs():
-            return [job for job in admin.get("jobs", "-l", MANAGED)["items"] if name in job["metadata"]["annotations"]["mirrord-ide/target"]]
+        def made(kinds):
+            found = [item["metadata"] | {"spec": item.get("spec")} for item in admin.get(kinds, "-l", MANAGED)["items"]]
+            return [one for one in found if name in one["annotations"]["mirrord-ide/target"] and "deletionTimestamp" not in one]
 
-        job, = eventually(jobs, "the agent's Job is made")
+        job, = eventually(lambda: made("jobs"), "the agent's Job is made")
         contains(json.dumps(job["spec"]["template"]["spec"]["containers"][0]), wanted, "the agent that is waited for")
         starting.interrupt()
         assert starting.wait() != 0, starting.printed()
-        nothing_made(f"pod/{name}")
+        eventually(lambda: not made("jobs,pods,configmaps"), "all of it is deleted", 20)
+        # There is no kubelet that would say that the pod has ended.
+        admin.kubectl("delete", "pods", "-l", MANAGED, "--field-selector", f"spec.nodeName={name}", "--force", "--grace-period=0")
 
 
 def test_targets_are_listed_for_who_names_none():
