@@ -1,11 +1,10 @@
-//! Lists targets, each kind as soon as the API server has answered.
+//! Lists targets, each kind as soon as the API server has answered, and of what there are thousands page by page.
 
 use super::access::{Access, explain};
 use super::resolve::{SIDECARS, is_ready, reason, rollout_kind};
 use crate::config::Resolved;
 use futures::StreamExt;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
+use futures::stream::{self, BoxStream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -16,6 +15,9 @@ use kube::api::{Api, DynamicObject, ListParams};
 use protocol::ide::{ErrorData, ErrorKind, Namespaces, TargetItem, TargetQuery, Targets};
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
+
+/// The most objects of one answer: so many are read in a few hundredths of a second.
+const PAGE: u32 = 250;
 
 /// Lists the namespaces.
 pub async fn namespaces(resolved: &Resolved) -> Result<Namespaces, ErrorData> {
@@ -42,19 +44,19 @@ pub async fn list(
     let access = Access::open(resolved).await?;
     let namespace = access.namespace(resolved);
     let wanted = |kind: &str| query.kinds.is_empty() || query.kinds.iter().any(|asked| asked == kind);
-    let every: [(&str, BoxFuture<'_, Listed>); 9] = [
-        ("deployment", Box::pin(of_kind(&access, &namespace, "deployment", deployment))),
-        ("statefulset", Box::pin(of_kind(&access, &namespace, "statefulset", stateful_set))),
-        ("daemonset", Box::pin(of_kind(&access, &namespace, "daemonset", daemon_set))),
-        ("replicaset", Box::pin(of_kind(&access, &namespace, "replicaset", replica_set))),
-        ("job", Box::pin(of_kind(&access, &namespace, "job", job))),
-        ("cronjob", Box::pin(of_kind(&access, &namespace, "cronjob", cron_job))),
-        ("rollout", Box::pin(rollouts(&access, &namespace))),
-        ("service", Box::pin(of_kind(&access, &namespace, "service", service))),
-        ("pod", Box::pin(of_kind(&access, &namespace, "pod", pod))),
+    let every: [(&str, BoxStream<'_, Listed>); 9] = [
+        ("deployment", of_kind(&access, &namespace, "deployment", deployment)),
+        ("statefulset", of_kind(&access, &namespace, "statefulset", stateful_set)),
+        ("daemonset", of_kind(&access, &namespace, "daemonset", daemon_set)),
+        ("replicaset", of_kind(&access, &namespace, "replicaset", replica_set)),
+        ("job", of_kind(&access, &namespace, "job", job)),
+        ("cronjob", of_kind(&access, &namespace, "cronjob", cron_job)),
+        ("rollout", stream::once(rollouts(&access, &namespace)).boxed()),
+        ("service", of_kind(&access, &namespace, "service", service)),
+        ("pod", of_kind(&access, &namespace, "pod", pod)),
     ];
-    let mut kinds: FuturesUnordered<_> =
-        every.into_iter().filter(|(kind, _)| wanted(kind)).map(|(_, listing)| listing).collect();
+    let mut kinds =
+        stream::select_all(every.into_iter().filter(|(kind, _)| wanted(kind)).map(|(_, listing)| listing));
     let (mut missing, mut first_error, mut answered) = (Vec::new(), None, false);
     while let Some((kind, outcome)) = kinds.next().await {
         match outcome {
@@ -111,27 +113,36 @@ struct Row {
     containers: Vec<String>,
 }
 
-/// Lists one kind. `row` answers `None` for what is nobody's target.
-async fn of_kind<K>(
-    access: &Access,
-    namespace: &str,
+/// Lists one kind, a page at a time; ends with what went wrong. `row` answers `None` for what is nobody's target.
+fn of_kind<'a, K>(
+    access: &'a Access,
+    namespace: &'a str,
     kind: &'static str,
-    row: impl Fn(&K) -> Option<Row>,
-) -> Listed
+    row: fn(&K) -> Option<Row>,
+) -> BoxStream<'a, Listed>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
-    let objects: Api<K> = Api::namespaced(access.client.clone(), namespace);
-    let listed = access.timely(objects.list(&ListParams::default())).await;
-    (
-        kind,
-        listed.map(|list| {
-            list.items
-                .iter()
-                .filter_map(|object| item(kind, namespace, object.meta(), row(object)?))
-                .collect()
-        }),
-    )
+    let first = Some(ListParams::default().limit(PAGE));
+    let pages = stream::unfold(first, move |page| async move {
+        let page = page?;
+        let objects: Api<K> = Api::namespaced(access.client.clone(), namespace);
+        let listed = match access.timely(objects.list(&page)).await {
+            Ok(listed) => listed,
+            Err(error) => return Some(((kind, Err(error)), None)),
+        };
+        let next = listed.metadata.continue_.filter(|token| !token.is_empty());
+        let items =
+            listed.items.iter().filter_map(|object| item(kind, namespace, object.meta(), row(object)?));
+        Some(((kind, Ok(items.collect())), next.map(|token| page.continue_token(&token))))
+    });
+    pages.boxed()
 }
 
 fn item(kind: &str, namespace: &str, meta: &ObjectMeta, row: Row) -> Option<TargetItem> {
