@@ -74,6 +74,17 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// What it says itself, then what each of its causes says.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut next: Option<&dyn std::error::Error> = Some(self);
+        while let Some(error) = next {
+            words.push(error.to_string());
+            next = error.source();
+        }
+        words
+    }
+
     /// What a system call of the debuggee fails with when its request met this.
     pub fn errno(&self) -> Errno {
         match self {

@@ -166,16 +166,11 @@ fn in_full(error: &LinkError) -> String {
         let advice = if status.code == 401 { "; log in again (the token may have run out)" } else { "" };
         return format!("{error}: {}{advice}", status.message);
     }
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
+    error.words().into_iter().fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        told if told.contains(&cause) => text,
+        told => format!("{told}: {cause}"),
+    })
 }
 
 /// Takes the session's ports on a new connection, again and again while another link holds them.

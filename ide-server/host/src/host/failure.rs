@@ -29,17 +29,11 @@ impl From<LaunchError> for Box<Failure> {
 }
 
 pub(super) fn agent_unreachable(ticket: &Ticket, error: &LinkError) -> Box<Failure> {
-    let mut cause = Vec::new();
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = source {
-        cause.push(error.to_string());
-        source = error.source();
-    }
     Box::new(Failure {
         kind: "agent-unreachable".into(),
         message: format!("the agent of {} does not answer", ticket.target.path),
         help: "start again: a new agent is made; `mirrord-ide status` shows what is running".into(),
         retryable: error.retryable(),
-        cause,
+        cause: error.words(),
     })
 }
