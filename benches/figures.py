@@ -65,13 +65,18 @@ class Stage:
         return {"plain": self.plain, "hybrid": self.hybrid, "traps": self.traps}
 
 
+def values(text: str) -> dict[str, float]:
+    """What a measuring program printed: `name value` a line."""
+    return {name: float(value) for name, value in (line.split() for line in text.splitlines())}
+
+
 def parsed(text: str, done, with_layer: bool) -> dict[str, float]:
     if done.returncode:
         raise SystemExit(f"{done.args} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    values = {name: float(value) for name, value in (line.split() for line in text.splitlines())}
-    if bool(values.pop("layer")) != with_layer:
+    measured = values(text)
+    if bool(measured.pop("layer")) != with_layer:
         raise SystemExit("the layer is not where it should be: is this a debug build without MIRRORD_IDE_LAYER?")
-    return values
+    return measured
 
 
 def rounds(stage: Stage, *words) -> dict[str, list[dict[str, float]]]:
