@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import places, setup  # noqa: E402
+from harness import freshness, places, setup  # noqa: E402
 from harness.cluster import FOLDER  # noqa: E402
 from harness.laptop import ORDINARY  # noqa: E402
 
@@ -252,13 +252,14 @@ def main():
     parts = [part for part in setup.PARTS if any(part in FOLDERS[folder][0] for folder in folders)]
     totals = Totals()
     try:
-        with totals.timed("setup"):
-            reasons = setup.set_up(parts, install)
-        for part, reason in reasons.items():
-            print(f"cannot set up {part}: {reason}", flush=True)
-        for folder in folders:
-            with totals.timed(folder):
-                run_folder(folder, totals, reasons, name)
+        with freshness.noted(places.ROOT, places.target_folder()):
+            with totals.timed("setup"):
+                reasons = setup.set_up(parts, install)
+            for part, reason in reasons.items():
+                print(f"cannot set up {part}: {reason}", flush=True)
+            for folder in folders:
+                with totals.timed(folder):
+                    run_folder(folder, totals, reasons, name)
     except KeyboardInterrupt:
         totals.failed.append("interrupted")
     totals.print()

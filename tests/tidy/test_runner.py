@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-from harness import run
+from harness import freshness, run
 from harness.testing import Skip, equal
 
 
@@ -82,3 +82,43 @@ def test_the_device_is_open_until_the_last_run_ends():
         with a_run():
             pass
         equal(mode(), "666", "where it was everyone's before")
+
+
+def cargo_runs(checkout: Path, target: Path) -> list[str]:
+    """What cargo builds anew in that checkout."""
+    with freshness.noted(checkout, target):
+        built = subprocess.run(["cargo", "build", "--offline", "--workspace"], cwd=checkout, env=os.environ | {"CARGO_TARGET_DIR": str(target), "CARGO_TERM_COLOR": "never"},
+                               capture_output=True, text=True, timeout=60)
+        equal(built.returncode, 0, built.stderr)
+    return [line.split()[1] for line in built.stderr.splitlines() if line.strip().startswith("Compiling")]
+
+
+def checkout_of(folder: Path, said: str) -> Path:
+    for name in ("agent", "policy"):
+        (folder / name / "src").mkdir(parents=True)
+        (folder / name / "Cargo.toml").write_text(f'[package]\nname = "{name}"\nversion = "1.0.0"\nedition = "2024"\n')
+    (folder / "Cargo.toml").write_text('[workspace]\nresolver = "3"\nmembers = ["agent", "policy"]\n')
+    (folder / "agent/src/main.rs").write_text(f'fn main() {{ println!("{said}"); }}\n')
+    (folder / "policy/src/lib.rs").write_text("")
+    subprocess.run(["cargo", "generate-lockfile", "--offline", "--quiet"], cwd=folder, check=True, timeout=60)
+    return folder
+
+
+def test_another_checkout_builds_what_differs_and_nothing_else():
+    with tempfile.TemporaryDirectory() as base:
+        folder, target = Path(base), Path(base) / "target"
+        first = checkout_of(folder / "first", "one")
+        equal(sorted(cargo_runs(first, target)), ["agent", "policy"])
+        second = checkout_of(folder / "second", "one")
+        equal(cargo_runs(second, target), [], "a second checkout of the same sources")
+        (second / "agent/src/main.rs").write_text('fn main() { println!("two"); }\n')
+        equal(cargo_runs(second, target), ["agent"])
+        # The first one's file is the older, and yet it is not what was built.
+        equal(cargo_runs(first, target), ["agent"], "back in the first checkout")
+        said = subprocess.run([target / "debug/agent"], capture_output=True, text=True, timeout=10).stdout
+        equal(said, "one\n")
+        # A build that nobody noted: its sources are not known.
+        (second / "agent/src/main.rs").write_text('fn main() { println!("three"); }\n')
+        subprocess.run(["cargo", "build", "--offline", "--quiet"], cwd=second, env=os.environ | {"CARGO_TARGET_DIR": str(target)}, check=True, timeout=60)
+        (second / "policy/src/lib.rs").write_text("// newer\n")
+        equal(cargo_runs(second, target), ["policy"], "times are left alone then")

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use config_schema::{Format, Severity, parse};
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/config")
+    Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../fixtures/config")
 }
 
 fn configs() -> Vec<PathBuf> {
