@@ -28,7 +28,7 @@ def podman(*words, timeout=30.0) -> str:
     except FileNotFoundError:
         raise PodError(NO_ENGINE) from None
     if done.returncode:
-        raise PodError(f"podman {words[0]} failed: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}")
+        raise PodError(f"podman {' '.join(map(str, words[:3]))} … failed: {(done.stderr.strip() or done.stdout.strip()).splitlines()[-1]}")
     return done.stdout
 
 
@@ -46,11 +46,7 @@ class Container:
         try:
             (self.folder / "banner.txt").write_text(self.banner + "\n")
             shutil.copy(places.EXAMPLES / "python/app.py", self.folder)
-            # The limits are those that a machine grants without privilege; podman asks for more unless told.
-            podman("run", "--detach", "--name", self.label, "--hostname", self.hostname, "--network", "none", "--add-host", f"{self.name}:{self.address}",
-                   "--env", f"PORT={self.port}", "--env", f"SAMPLE_GREETING={self.greeting}", "--env", f"SAMPLE_NAME={self.name}",
-                   "--volume", f"{self.folder}:/etc/sample:ro", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",
-                   "--cgroup-manager", "cgroupfs", "--rootfs", f"{python_root()}:O", "python3", "/etc/sample/app.py")
+            self.run()
             self.pid = int(podman("inspect", "--format", "{{.State.Pid}}", self.label))
             self.enter()
             retried(lambda: self.say("are you there"), PodError, 10)
@@ -58,6 +54,21 @@ class Container:
             self.close()
             raise
         return self
+
+    def run(self, *runtime):
+        """Starts it, by runc where podman's own crun cannot: it refuses machines with both versions of cgroups in use."""
+        # The limits are those that a machine grants without privilege; podman asks for more unless told.
+        words = ["run", "--detach", "--name", self.label, "--hostname", self.hostname, "--network", "none", "--add-host", f"{self.name}:{self.address}",
+                 "--env", f"PORT={self.port}", "--env", f"SAMPLE_GREETING={self.greeting}", "--env", f"SAMPLE_NAME={self.name}",
+                 "--volume", f"{self.folder}:/etc/sample:ro", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024",
+                 "--cgroup-manager", "cgroupfs", "--rootfs", f"{python_root()}:O", "python3", "/etc/sample/app.py"]
+        try:
+            podman(*runtime, *words)
+        except PodError as error:
+            if runtime or "cgroups in hybrid mode" not in str(error) or not shutil.which("runc", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
+                raise
+            podman("rm", "--force", "--ignore", self.label)
+            self.run("--runtime", "runc")
 
     def __exit__(self, *_):
         self.close()

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -236,6 +237,8 @@ def run_folder(folder, totals, reasons, name=None):
 
 
 def main():
+    # Whoever starts this in a script's background has Ctrl-C ignored, and all programs below would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     words, install, name = sys.argv[1:], False, None
     folders = []
     while words:
