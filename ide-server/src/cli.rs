@@ -3,6 +3,7 @@
 
 mod args;
 mod exec;
+mod explain;
 mod ls;
 mod status;
 mod terminal;
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => ls::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Stop(args) => stop(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::VerifyConfig(args) => verify::run(&args),
     };
     match outcome {

@@ -5,6 +5,7 @@ pub mod daemon_status;
 pub mod daemon_stop;
 pub mod namespace_list;
 pub mod session_attach;
+pub mod session_explain;
 pub mod session_forget;
 pub mod session_list;
 pub mod session_plan;

@@ -13,8 +13,8 @@ use protocol::auth::SecretKey;
 use protocol::host::HostEvent;
 use protocol::ide::{
     ClientOptions, ConfigVerify, DaemonStatus, DaemonStop, Discovery, ErrorData, Method, NamespaceList,
-    SessionAttach, SessionForget, SessionList, SessionPlan, SessionRedeem, SessionStart, SessionStop,
-    SessionSubscribe, TargetList,
+    SessionAttach, SessionExplain, SessionForget, SessionList, SessionPlan, SessionRedeem, SessionStart,
+    SessionStop, SessionSubscribe, TargetList,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -70,6 +70,7 @@ calls![
     SessionList,
     SessionAttach,
     SessionSubscribe,
+    SessionExplain,
     SessionStop,
     ConfigVerify,
     DaemonStatus,
@@ -315,6 +316,7 @@ impl Daemon {
             Call::SessionList(ask) => handlers::session_list::handle(self, ask),
             Call::SessionAttach(ask) => handlers::session_attach::handle(self, ask),
             Call::SessionSubscribe(ask) => handlers::session_subscribe::handle(self, ask),
+            Call::SessionExplain(ask) => handlers::session_explain::handle(self, ask),
             Call::SessionStop(ask) => handlers::session_stop::handle(self, ask),
             Call::ConfigVerify(ask) => handlers::config_verify::handle(ask),
             Call::DaemonStatus(ask) => handlers::daemon_status::handle(self, ask),

@@ -88,7 +88,16 @@ fn members(text: &mut String, item: &Item) {
 }
 
 fn document() -> String {
-    let files = ["config.rs", "target.rs", "session.rs", "plan.rs", "daemon.rs", "progress.rs", "error.rs"];
+    let files = [
+        "config.rs",
+        "target.rs",
+        "session.rs",
+        "explain.rs",
+        "plan.rs",
+        "daemon.rs",
+        "progress.rs",
+        "error.rs",
+    ];
     let items: Vec<Item> = files.iter().flat_map(|file| read(file)).collect();
     let mut text = "# The editor's wire\n\nGenerated from `schemas/protocol/src/ide` by `ide-server/tests/protocol_doc.rs`; \
          do not edit.\n\nJSON-RPC 2.0 with LSP framing (`Content-Length` headers) on the Unix socket that `mirrord-ide serve \

@@ -3,6 +3,7 @@
 //! Order matters at the start: what forks comes first, while there is one thread (the mount helper, the child that
 //! becomes the program); then the link to the agent, the files, the sockets; then the program runs.
 
+mod explain;
 mod failure;
 mod layer;
 mod processes;

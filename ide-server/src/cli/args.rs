@@ -25,6 +25,8 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// End sessions and remove what was made for them
     Stop(StopArgs),
+    /// Tell where a path or an address goes in a session, and by which rule
+    Explain(ExplainArgs),
     /// Run the daemon that editors and the other commands talk to
     Serve(ServeArgs),
     /// Check a config file
@@ -163,6 +165,19 @@ pub(super) struct StopArgs {
     /// Milliseconds that a program has to end by itself
     #[arg(long, value_name = "MS")]
     pub(super) grace_ms: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainArgs {
+    /// The session; not needed where one alone runs
+    #[arg(long, value_name = "SESSION")]
+    pub(super) session: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// A path, HOST:PORT, or udp:HOST:PORT
+    #[arg(value_name = "WHAT")]
+    pub(super) what: String,
 }
 
 #[derive(Args, Debug)]

@@ -49,6 +49,7 @@ method_table![
     ide::SessionList,
     ide::SessionAttach,
     ide::SessionSubscribe,
+    ide::SessionExplain,
     ide::SessionStop,
     ide::ConfigVerify,
     ide::DaemonStatus,

@@ -191,7 +191,8 @@ fn a_problem_is_plain_json_for_tools() {
 
 #[test]
 fn every_setting_is_documented_and_stands_in_a_fixture_that_is_accepted() {
-    let folder = std::path::Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../fixtures/config");
+    let folder =
+        std::path::Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../fixtures/config");
     let mut seen = std::collections::BTreeSet::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -6,7 +6,8 @@ const FORMATS: [Format; 3] = [Format::Json, Format::Toml, Format::Yaml];
 
 #[test]
 fn a_config_cut_off_anywhere_is_read_or_reported() {
-    let folder = std::path::Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../fixtures/config");
+    let folder =
+        std::path::Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../fixtures/config");
     for name in ["same-mistakes.json", "same-mistakes.toml", "same-mistakes.yaml", "wide-characters.yaml"] {
         let text = std::fs::read_to_string(folder.join(name)).unwrap();
         let format = Format::of_file_name(name).unwrap();

@@ -344,7 +344,7 @@ pub enum HostCommand {
     },
     /// Where would this path or address go, and by which rule?
     Explain {
-        /// A path or `host:port`.
+        /// See [`crate::ide::ExplainParams::what`].
         what: String,
     },
 }
@@ -368,8 +368,8 @@ pub enum HostEvent {
     /// The answer to [`HostCommand::Explain`].
     Explained {
         /// Where it goes.
-        place: String,
-        /// The rule.
+        place: Place,
+        /// What says so: a key of the config, a mount of the pod, or a reason.
         rule: String,
     },
     /// A command failed.

@@ -8,6 +8,7 @@
 mod config;
 mod daemon;
 mod error;
+mod explain;
 mod plan;
 mod progress;
 mod session;
@@ -16,6 +17,7 @@ mod target;
 pub use config::*;
 pub use daemon::*;
 pub use error::*;
+pub use explain::*;
 pub use plan::*;
 pub use progress::*;
 pub use session::*;

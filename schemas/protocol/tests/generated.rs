@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 fn crate_folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap())
 }
 
 /// What a client sends is described as the daemon reads it, what it is told as the daemon writes it.
@@ -86,6 +86,7 @@ fn document() -> Value {
     document.method::<SessionStart>();
     document.method::<SessionStop>();
     document.method::<SessionSubscribe>();
+    document.method::<SessionExplain>();
     document.method::<TargetList>();
     document.notification::<SessionNews>();
     json!({

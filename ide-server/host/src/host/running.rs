@@ -1,6 +1,7 @@
 //! What `host.sock` answers for: the state of the session, and the commands of a daemon.
 
 use super::Event;
+use super::explain::explain;
 use super::failure::failure;
 use crate::agent_link::{AgentLink, Supervised};
 use crate::control::Commands;
@@ -51,7 +52,7 @@ impl Commands for Running {
                     ))),
                 }
             }
-            HostCommand::Explain { what } => Some(self.explain(&what)),
+            HostCommand::Explain { what } => Some(explain(self.paths.places(), &self.sockets, &what)),
         }
     }
 
@@ -68,21 +69,5 @@ impl Commands for Running {
             command: self.command.clone(),
             started_at: self.started_at,
         })
-    }
-}
-
-impl Running {
-    fn explain(&self, what: &str) -> HostEvent {
-        if what.starts_with('/') {
-            let mut buffer = vec![0; what.len() + 1];
-            let path = policy::normalize(what.as_bytes(), &mut buffer).unwrap_or(what.as_bytes());
-            let (place, rule) = self.paths.places().explain(path);
-            return HostEvent::Explained { place: format!("{place:?}"), rule };
-        }
-        HostEvent::Refused(*failure(
-            "not-a-path",
-            format!("{what} is no absolute path"),
-            "give a path such as /etc/hosts",
-        ))
     }
 }

@@ -12,6 +12,7 @@ use crate::traps::process::lock;
 use crate::traps::{Call, Verdict};
 use bytes::Bytes;
 use protocol::agent::connect::To;
+use protocol::host::Place;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ const HOLD: Duration = Duration::from_millis(1500);
 /// What a connect may take in the pod. Less than the kernel's two minutes: a thread that waits in us is deaf to Ctrl-C.
 const BLOCKING: Duration = Duration::from_secs(30);
 
+/// An address that no host has (RFC 5737).
+const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
 /// Where a destination lives.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -30,6 +34,38 @@ pub(super) enum Way {
     Pod,
     /// A listener of this session, on another port than the program knows.
     Own(SocketAddr),
+}
+
+/// What says where a destination lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Because {
+    /// Port 0, multicast, broadcast, or neither TCP nor UDP.
+    NoConnection,
+    /// A name server.
+    Dns,
+    /// The session itself listens there.
+    OwnListener,
+    /// Loopback is this machine's by the config.
+    IgnoreLocalhost,
+    /// The debugger's port.
+    Debugger,
+    OutgoingTcp,
+    OutgoingUdp,
+}
+
+impl Because {
+    /// The config's key, where one decides, or the reason.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::NoConnection => "neither a TCP nor a UDP connection to one host",
+            Self::Dns => "feature.network.dns.enabled",
+            Self::OwnListener => "a program of the session listens there",
+            Self::IgnoreLocalhost => "feature.network.outgoing.ignore_localhost",
+            Self::Debugger => "the debugger's port",
+            Self::OutgoingTcp => "feature.network.outgoing.tcp",
+            Self::OutgoingUdp => "feature.network.outgoing.udp",
+        }
+    }
 }
 
 pub(super) fn connect(sockets: &Arc<Sockets>, call: Call) -> Verdict {
@@ -105,17 +141,17 @@ fn connect_inet(sockets: &Arc<Sockets>, call: Call, raw: Vec<u8>, to: SocketAddr
 impl Sockets {
     /// Where an internet destination lives: one rule for names, connects and datagrams alike.
     pub(super) fn way(&self, to: SocketAddr, kind: i32) -> Way {
-        let wanted = match kind {
-            libc::SOCK_STREAM => self.plan.outgoing_tcp || (to.port() == 53 && self.plan.dns),
-            libc::SOCK_DGRAM => self.plan.outgoing_udp || (to.port() == 53 && self.plan.dns),
-            _ => false,
-        };
+        self.route(to, kind).0
+    }
+
+    /// The same, with what says so.
+    fn route(&self, to: SocketAddr, kind: i32) -> (Way, Because) {
         let ip = to.ip();
         if to.port() == 0 || ip.is_multicast() || is_broadcast(ip) {
-            return Way::Local;
+            return (Way::Local, Because::NoConnection);
         }
         if to.port() == 53 && !self.plan.dns {
-            return Way::Local;
+            return (Way::Local, Because::Dns);
         }
         let ours = ip.is_loopback() || ip.is_unspecified() || self.pod.addresses.contains(&ip);
         if ours {
@@ -132,18 +168,30 @@ impl Sockets {
                     };
                     local.set_ip(loopback);
                 }
-                return if local == to { Way::Local } else { Way::Own(local) };
+                let way = if local == to { Way::Local } else { Way::Own(local) };
+                return (way, Because::OwnListener);
             }
-            if (ip.is_loopback() || ip.is_unspecified())
-                && (self.plan.outgoing_ignore_localhost
-                    || self.plan.incoming.debugger_ports.contains(&to.port())
-                    || kind == libc::SOCK_STREAM && state.local_ports.contains(&to.port())
-                    || kind == libc::SOCK_DGRAM && state.datagrams.is_bound(to.port()))
-            {
-                return Way::Local;
+            if ip.is_loopback() || ip.is_unspecified() {
+                if self.plan.outgoing_ignore_localhost {
+                    return (Way::Local, Because::IgnoreLocalhost);
+                }
+                if self.plan.incoming.debugger_ports.contains(&to.port()) {
+                    return (Way::Local, Because::Debugger);
+                }
+                if kind == libc::SOCK_STREAM && state.local_ports.contains(&to.port())
+                    || kind == libc::SOCK_DGRAM && state.datagrams.is_bound(to.port())
+                {
+                    return (Way::Local, Because::OwnListener);
+                }
             }
         }
-        if wanted { Way::Pod } else { Way::Local }
+        let (wanted, because) = match kind {
+            _ if to.port() == 53 && self.plan.dns => (true, Because::Dns),
+            libc::SOCK_STREAM => (self.plan.outgoing_tcp, Because::OutgoingTcp),
+            libc::SOCK_DGRAM => (self.plan.outgoing_udp, Because::OutgoingUdp),
+            _ => (false, Because::NoConnection),
+        };
+        (if wanted { Way::Pod } else { Way::Local }, because)
     }
 
     fn is_remote_unix(&self, name: &[u8]) -> bool {
@@ -211,6 +259,33 @@ impl Sockets {
         sys::connect(&fd, &relay)?;
         lock(&self.state).remote.insert(cookie, Remote { peer: raw, pod_addr: None, relay });
         Ok(Answer::Value(0))
+    }
+}
+
+impl Sockets {
+    /// Where a connection (`SOCK_STREAM`) or a datagram (`SOCK_DGRAM`) to `host` goes, and what says so. A name is not
+    /// looked up for it.
+    pub fn explain(&self, host: &str, port: u16, kind: i32) -> (Place, String) {
+        let ip = match host {
+            "localhost" => Some(IpAddr::from(std::net::Ipv4Addr::LOCALHOST)),
+            _ => host.parse().ok(),
+        };
+        let place = |is_pod| if is_pod { Place::Remote } else { Place::Local };
+        if let Some(ip) = ip {
+            return match self.route(SocketAddr::new(ip, port), kind) {
+                (Way::Own(local), because) => (Place::Local, format!("{}, as {local}", because.text())),
+                (way, because) => (place(way == Way::Pod), because.text().to_owned()),
+            };
+        }
+        // Any address that is nobody's own: where the name leads is known to its resolver alone.
+        let (way, because) = self.route(SocketAddr::new(ELSEWHERE, port), kind);
+        let resolver = if self.plan.dns { "the pod's" } else { "this machine's" };
+        let rule = format!(
+            "{}; the name is looked up by {resolver} resolver ({})",
+            because.text(),
+            Because::Dns.text()
+        );
+        (place(way == Way::Pod), rule)
     }
 }
 
