@@ -17,7 +17,7 @@ mod supervise;
 mod transport;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use cluster::{ClusterAccess, client as cluster_client};
 pub use error::{LinkError, SubscribeError};
@@ -57,6 +57,25 @@ pub struct IncomingConnection {
     pub info: Incoming,
     /// The connection. Reset before anything was sent on it, it goes to the pod instead.
     pub stream: PodStream,
+    /// Counts it as one that nobody has connected or reset yet; dropped when either is done.
+    pub unsettled: Unsettled,
+}
+
+/// One connection that waits to be settled: see [`AgentLink::settled`].
+#[derive(Debug)]
+pub struct Unsettled(Arc<watch::Sender<usize>>);
+
+impl Unsettled {
+    fn count(all: &Arc<watch::Sender<usize>>) -> Self {
+        all.send_modify(|waiting| *waiting += 1);
+        Self(Arc::clone(all))
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
 }
 
 /// Something that a session's event list should show.
@@ -217,7 +236,7 @@ impl AgentLink {
 
     fn prepare(ticket: &Ticket, patience: Patience) -> (AgentLink, IncomingRx, Arc<Shared>) {
         let (incoming_tx, incoming_rx) = mpsc::channel(INCOMING);
-        let outlets = Outlets { incoming: incoming_tx, events: broadcast::Sender::new(EVENTS) };
+        let outlets = Outlets::new(incoming_tx, EVENTS);
         let shared = Arc::new(Shared {
             runtime: Handle::current(),
             identity: Identity::of(ticket),
@@ -322,6 +341,12 @@ impl AgentLink {
             }
             Err(source) => Err(SubscribeError::Link { port, source }),
         }
+    }
+
+    /// Waits until each connection that the agent has handed in is connected to the program or reset.
+    pub async fn settled(&self) {
+        // The sender lives in the link.
+        let _ = self.shared.outlets.unsettled.subscribe().wait_for(|waiting| *waiting == 0).await;
     }
 
     /// Events from now on.

@@ -9,6 +9,8 @@ mod datagrams;
 mod incoming;
 mod outgoing;
 mod relay;
+#[cfg(test)]
+mod tests;
 
 use crate::agent_link::AgentLink;
 use crate::control::Journal;

@@ -6,7 +6,7 @@ use super::handshake;
 use super::outgoing::{Outgoing, Owner};
 use super::stream::{Kind, PodStream, StreamState, Verdict};
 use super::transport::ReadHalf;
-use super::{IncomingConnection, LinkEvent};
+use super::{IncomingConnection, LinkEvent, Unsettled};
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use nix::errno::Errno;
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 /// How long any request but a connect may take.
@@ -68,7 +68,16 @@ pub(super) enum Writes {
 #[derive(Clone)]
 pub(super) struct Outlets {
     pub(super) incoming: mpsc::Sender<IncomingConnection>,
+    /// How many of them nobody has settled yet.
+    pub(super) unsettled: Arc<watch::Sender<usize>>,
     pub(super) events: broadcast::Sender<LinkEvent>,
+}
+
+impl Outlets {
+    /// `kept`: how many events a slow listener may fall behind.
+    pub(super) fn new(incoming: mpsc::Sender<IncomingConnection>, kept: usize) -> Self {
+        Self { incoming, unsettled: Arc::new(watch::Sender::new(0)), events: broadcast::Sender::new(kept) }
+    }
 }
 
 /// See the module.
@@ -479,7 +488,8 @@ impl Connection {
             streams.open.insert(id, state.clone());
         }
         let stream = PodStream::new(state, self.clone());
-        if let Err(refused) = outlets.incoming.try_send(IncomingConnection { info, stream }) {
+        let unsettled = Unsettled::count(&outlets.unsettled);
+        if let Err(refused) = outlets.incoming.try_send(IncomingConnection { info, stream, unsettled }) {
             tracing::warn!(
                 port = refused.into_inner().info.port,
                 "too many connections wait; given to the pod"

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use protocol::agent::{Finish, request};
 use protocol::auth::SecretKey;
 use protocol::host::Endpoint;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 /// What an agent makes of being asked to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub async fn finish(endpoint: &Endpoint, key: &SecretKey) -> Result<Finished, Li
     let identity = Identity::new("finish", key.clone());
     let (shaken, _) = reach(endpoint, &mut Clusters::default(), &identity, false).await?;
     let (incoming, _nobody) = mpsc::channel(INCOMING);
-    let outlets = Outlets { incoming, events: broadcast::Sender::new(EVENTS) };
+    let outlets = Outlets::new(incoming, EVENTS);
     let connection = Connection::start(1, shaken, outlets, Patience::default());
     let asked = connection.request(request::Op::Finish(Finish {}), REQUEST_DEADLINE, Writes::Writer).await;
     connection.say_goodbye().await;

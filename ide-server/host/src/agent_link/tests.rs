@@ -1,6 +1,6 @@
 //! Tests of the link against a peer in the same process that speaks the wire (`peer`), and against the real agent.
 
-mod peer;
+pub(crate) mod peer;
 mod pumping;
 mod real_agent;
 mod requests;

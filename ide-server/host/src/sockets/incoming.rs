@@ -239,7 +239,7 @@ pub(super) async fn hand_in(sockets: Arc<Sockets>, mut incoming: IncomingRx) {
 }
 
 async fn hand_in_one(sockets: Arc<Sockets>, connection: IncomingConnection) {
-    let IncomingConnection { info, mut stream } = connection;
+    let IncomingConnection { info, mut stream, unsettled } = connection;
     let pod_port = info.port as u16;
     let local = {
         let mut state = lock(&sockets.state);
@@ -259,6 +259,7 @@ async fn hand_in_one(sockets: Arc<Sockets>, connection: IncomingConnection) {
     };
     match connect_from_known_port(&sockets, local, told).await {
         Ok((tcp, source)) => {
+            drop(unsettled);
             sockets.journal.note(SessionEvent::Connection { pod_port, peer_addr: info.peer_addr.clone() });
             let _ = pump(tcp, stream).await;
             lock(&sockets.state).accepted.remove(&source);
@@ -266,6 +267,7 @@ async fn hand_in_one(sockets: Arc<Sockets>, connection: IncomingConnection) {
         Err(error) => {
             // Reset before any data: the agent gives the connection to the pod.
             stream.reset(Errno::ECONNREFUSED);
+            drop(unsettled);
             if error.kind() == std::io::ErrorKind::ConnectionRefused {
                 sockets.give_back(pod_port).await;
             } else {
@@ -309,13 +311,15 @@ async fn connect_from_known_port(
 
 impl Sockets {
     /// Gives all ports back and waits for the agent's word, but no longer than `patience`: once the front has ended,
-    /// new connections are the pod's.
+    /// new connections are the pod's. So are those that were on their way here: each is reset, which gives it to the
+    /// pod, before the link's farewell would break it off.
     pub fn give_all_back(&self, patience: Duration) {
         let ports: Vec<u16> = self.ports().iter().map(|port| port.pod_port).collect();
         let all = async {
             for port in ports {
                 self.give_back(port).await;
             }
+            self.link.settled().await;
         };
         if self.runtime.block_on(async { tokio::time::timeout(patience, all).await }).is_err() {
             tracing::warn!("the agent was slow to give the ports back; it does when the link closes");

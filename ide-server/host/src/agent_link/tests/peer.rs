@@ -16,41 +16,41 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-pub(super) const NONCE: &[u8] = b"a nonce of thirty-two bytes ....";
+pub(crate) const NONCE: &[u8] = b"a nonce of thirty-two bytes ....";
 /// Long enough for a slow machine; no test waits it out unless it fails.
-pub(super) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A place where a scripted agent listens.
-pub(super) struct Somewhere {
+pub(crate) struct Somewhere {
     listener: UnixListener,
     path: PathBuf,
 }
 
 impl Somewhere {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("link-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         Self { listener: UnixListener::bind(&path).unwrap(), path }
     }
 
-    pub(super) fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         Endpoint::Unix { path: self.path.to_str().unwrap().into() }
     }
 
-    pub(super) fn ticket(&self) -> Ticket {
+    pub(crate) fn ticket(&self) -> Ticket {
         ticket(self.endpoint())
     }
 
     /// The next connection, before its handshake.
-    pub(super) async fn accept_raw(&self) -> Wire {
+    pub(crate) async fn accept_raw(&self) -> Wire {
         let accepted = tokio::time::timeout(SOON, self.listener.accept()).await;
         let (stream, _) = accepted.expect("nobody connects").unwrap();
         Wire { stream, buffer: BytesMut::new() }
     }
 
     /// The next connection, behind its handshake.
-    pub(super) async fn accept(&self) -> (Wire, Hello) {
+    pub(crate) async fn accept(&self) -> (Wire, Hello) {
         let mut wire = self.accept_raw().await;
         let hello =
             wire.shake(Welcome { protocol: PROTOCOL, hostname: "pod".into(), ..Welcome::default() }).await;
@@ -64,7 +64,7 @@ impl Drop for Somewhere {
     }
 }
 
-pub(super) fn ticket(endpoint: Endpoint) -> Ticket {
+pub(crate) fn ticket(endpoint: Endpoint) -> Ticket {
     Ticket {
         session: "s1234567".into(),
         folder: String::new(),
@@ -90,24 +90,24 @@ pub(super) fn ticket(endpoint: Endpoint) -> Ticket {
 }
 
 /// One connection of a client.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     stream: UnixStream,
     buffer: BytesMut,
 }
 
 impl Wire {
     /// The bare connection, to write what is no frame.
-    pub(super) fn stream(&mut self) -> &mut UnixStream {
+    pub(crate) fn stream(&mut self) -> &mut UnixStream {
         &mut self.stream
     }
 
-    pub(super) async fn challenge(&mut self, protocol: u32) {
+    pub(crate) async fn challenge(&mut self, protocol: u32) {
         let nonce = Bytes::from_static(NONCE);
         self.send(to_client::Body::Challenge(Challenge { nonce, protocol, version: "0".into() })).await;
     }
 
     /// Lets the client in, once its proof holds.
-    pub(super) async fn shake(&mut self, welcome: Welcome) -> Hello {
+    pub(crate) async fn shake(&mut self, welcome: Welcome) -> Hello {
         self.challenge(PROTOCOL).await;
         let to_agent::Body::Hello(hello) = self.next().await else { panic!("no hello") };
         let key = PublicKey::from_slice(&hello.public_key).unwrap();
@@ -116,14 +116,14 @@ impl Wire {
         hello
     }
 
-    pub(super) async fn send(&mut self, body: to_client::Body) {
+    pub(crate) async fn send(&mut self, body: to_client::Body) {
         let mut frame = BytesMut::new();
         codec::encode(&ToClient { body: Some(body) }, &mut frame).unwrap();
         self.stream.write_all(&frame).await.unwrap();
     }
 
     /// The client's next frame; `None` when it has closed.
-    pub(super) async fn try_next(&mut self) -> Option<to_agent::Body> {
+    pub(crate) async fn try_next(&mut self) -> Option<to_agent::Body> {
         loop {
             if let Some(frame) = codec::decode::<ToAgent>(&mut self.buffer).unwrap() {
                 return Some(frame.body.unwrap());
@@ -135,13 +135,13 @@ impl Wire {
         }
     }
 
-    pub(super) async fn next(&mut self) -> to_agent::Body {
+    pub(crate) async fn next(&mut self) -> to_agent::Body {
         let next = tokio::time::timeout(SOON, self.try_next()).await;
         next.expect("no frame comes").expect("the client closed")
     }
 
     /// The next frame, which is a request.
-    pub(super) async fn request(&mut self) -> Request {
+    pub(crate) async fn request(&mut self) -> Request {
         match self.next().await {
             to_agent::Body::Request(request) => request,
             other => panic!("not a request: {other:?}"),
@@ -149,7 +149,7 @@ impl Wire {
     }
 
     /// Answers the next request, which is a connect; the stream's number.
-    pub(super) async fn accept_connect(&mut self) -> u64 {
+    pub(crate) async fn accept_connect(&mut self) -> u64 {
         let Request { id, op: Some(request::Op::Connect(connect)) } = self.request().await else {
             panic!("no connect")
         };
@@ -158,35 +158,35 @@ impl Wire {
         connect.stream
     }
 
-    pub(super) async fn answer(&mut self, id: u64, answer: response::Answer) {
+    pub(crate) async fn answer(&mut self, id: u64, answer: response::Answer) {
         let response = Response { id, answer: Some(answer), ..Response::default() };
         self.send(to_client::Body::Response(response)).await;
     }
 
-    pub(super) async fn refuse(&mut self, id: u64, errno: Errno, message: &str) {
+    pub(crate) async fn refuse(&mut self, id: u64, errno: Errno, message: &str) {
         let response = Response { id, errno: errno as i32, message: message.into(), answer: None };
         self.send(to_client::Body::Response(response)).await;
     }
 
-    pub(super) async fn data(&mut self, stream: u64, bytes: impl Into<Bytes>) {
+    pub(crate) async fn data(&mut self, stream: u64, bytes: impl Into<Bytes>) {
         self.send(to_client::Body::Data(Data { stream, bytes: bytes.into() })).await;
     }
 
-    pub(super) async fn end(&mut self, stream: u64) {
+    pub(crate) async fn end(&mut self, stream: u64) {
         self.send(to_client::Body::End(End { stream })).await;
     }
 
-    pub(super) async fn reset(&mut self, stream: u64, errno: Errno) {
+    pub(crate) async fn reset(&mut self, stream: u64, errno: Errno) {
         self.send(to_client::Body::Reset(Reset { stream, errno: errno as i32 })).await;
     }
 
-    pub(super) async fn close(&mut self, kind: &str) {
+    pub(crate) async fn close(&mut self, kind: &str) {
         let message = "for the test".into();
         self.send(to_client::Body::Closing(Closing { kind: kind.into(), message })).await;
     }
 
     /// Echoes every stream within its credit, ends what the client ends, until the client closes.
-    pub(super) async fn echo(mut self) {
+    pub(crate) async fn echo(mut self) {
         struct Echoed {
             credit: u64,
             waiting: VecDeque<Bytes>,
