@@ -13,21 +13,22 @@ use config_schema::Target;
 use protocol::host::TargetSummary;
 use protocol::ide::{ErrorData, ErrorKind, NamespaceQuery, Namespaces, TargetItem, TargetQuery, Targets};
 
-/// The kinds of targets that this build resolves.
+/// The kinds of targets that this build resolves, in the order in which editors show them: what people deploy, then its
+/// pods, then what is seldom meant.
 pub const KINDS: &[&str] = &[
-    "targetless",
-    "pod",
     "deployment",
+    "rollout",
     "statefulset",
     "daemonset",
-    "replicaset",
+    "pod",
+    "service",
     "job",
     "cronjob",
-    "rollout",
-    "service",
+    "replicaset",
     "label",
     "container",
     "process",
+    "targetless",
 ];
 
 /// What was chosen, and what its spec declares.
