@@ -41,6 +41,24 @@ impl AgentSpec {
         }
     }
 
+    /// The keys of agents that do for this session: an agent that takes ports over need not.
+    pub fn fitting_keys(&self) -> Vec<String> {
+        match self {
+            Self::Cluster(spec) if !spec.incoming => vec![spec.key(), spec.with_incoming().key()],
+            _ => vec![self.key()],
+        }
+    }
+
+    /// This spec, made to do all that an agent of `other` does.
+    pub(crate) fn covering(self, other: Option<&Self>) -> Self {
+        match (self, other) {
+            (Self::Cluster(spec), Some(Self::Cluster(other))) if other.incoming => {
+                Self::Cluster(Box::new(spec.with_incoming()))
+            }
+            (spec, _) => spec,
+        }
+    }
+
     /// The spec as it was written, with the way into the cluster that the agent's endpoint holds.
     pub(crate) fn reached_by(mut self, endpoint: &Endpoint) -> Self {
         if let Self::Cluster(spec) = &mut self {

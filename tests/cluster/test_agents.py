@@ -145,6 +145,21 @@ def test_two_users_share_one_agent_and_the_last_one_out_removes_it():
 
 
 @limit(120)
+def test_sessions_with_other_configs_share_the_targets_agent():
+    with ClusterScene() as scene:
+        first = scene.exec(["sleep", "100"], "--steal")
+        eventually(lambda: len(agents(scene)) == 1, "an agent")
+        contains(scene.laptop.json("status", "--json")["daemon"]["agents"][0]["target"], scene.sample.label)
+        feature = {"network": {"incoming": "off"}, "env": {"override": {"WHO": "second"}}}
+        second = scene.exec(["sh", "-c", "echo $WHO $SAMPLE_GREETING"], feature=feature)
+        equal((second.wait(), second.stdout.split()), (0, ["second", scene.greeting]), second.printed())
+        equal((len(agents(scene)), len(scene.laptop.json("status", "--json")["daemon"]["agents"])), (1, 1), "agents")
+        first.terminate()
+        first.wait()
+        scene.check_nothing_left()
+
+
+@limit(120)
 def test_a_port_that_another_user_steals_whole_is_refused_by_name():
     with ClusterScene(config={"agent": IMAGE}) as scene, Laptop(env={"KUBECONFIG": str(kubeconfig("developer"))}) as other:
         first = scene.exec(places.sample("go"), "--steal")

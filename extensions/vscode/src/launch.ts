@@ -132,7 +132,6 @@ export class Launcher implements vscode.DebugConfigurationProvider {
             editor: "vscode",
             enabled: this.toggle.enabled || this.forced > 0,
             ...(debug["mirrord"] === undefined ? (this.forced > 0 ? { mirrord: true } : {}) : { mirrord: debug["mirrord"] }),
-            ...(group === undefined ? {} : { group }),
         };
         const plan = await this.daemon.request("session/plan", params, token);
         if (plan.action !== "pick") {

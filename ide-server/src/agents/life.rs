@@ -32,8 +32,8 @@ impl Daemon {
         if wanted.reply.is_closed() {
             return;
         }
-        let key = wanted.spec.key();
-        let fitting = self.agents.iter().find(|(_, agent)| agent.key == key && agent.takes_more());
+        let keys = wanted.spec.fitting_keys();
+        let fitting = self.agents.iter().find(|(_, agent)| keys.contains(&agent.key) && agent.takes_more());
         match fitting.map(|(name, _)| name.clone()) {
             Some(name) => self.join_agent(&name, wanted),
             None => self.make_agent_for(wanted),
@@ -46,8 +46,8 @@ impl Daemon {
         match &mut agent.phase {
             Phase::Starting { waiting, .. } => waiting.push(wanted),
             Phase::Ready(record) => {
-                // Should it be lost, the latest login is the one to make another by.
-                agent.spec = Some(wanted.spec.clone());
+                // Should it be lost, the latest login is the one to make another by, which does for all its sessions.
+                agent.spec = Some(wanted.spec.clone().covering(agent.spec.as_ref()));
                 let (events, state) = (self.events.clone(), &self.state);
                 give(&events, state, name, record, wanted, Warmth::Warm);
             }

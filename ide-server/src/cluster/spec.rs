@@ -104,6 +104,11 @@ impl ClusterSpec {
         format!("{form}:{}:{user}:{}:{target}:{}:{settings}", self.server, self.namespace, self.incoming)
     }
 
+    /// The same agent, able to take ports over.
+    pub(crate) fn with_incoming(&self) -> Self {
+        Self { incoming: true, ..self.clone() }
+    }
+
     /// The target, for people.
     pub fn target_text(&self) -> String {
         match &self.target {
@@ -130,13 +135,13 @@ impl ClusterSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agents::AgentSpec;
 
-    #[test]
-    fn a_spec_reads_back_as_it_was_but_for_the_way_into_the_cluster() {
+    fn spec() -> ClusterSpec {
         let text = r#"{"agent": {"image": {"registry": "r/agent", "tag": "1"}, "labels": {"a": "b"}, "ttl": 5,
             "resources": {"limits": {"cpu": "100m"}}, "tolerations": [{"key": "k", "operator": "Exists"}]}}"#;
         let agent = config_schema::parse(text, config_schema::Format::Json).config.unwrap().agent.unwrap();
-        let spec = ClusterSpec {
+        ClusterSpec {
             access: ClusterAccess { context: Some("c".to_owned()), ..ClusterAccess::default() },
             server: "https://s".to_owned(),
             namespace: "n".to_owned(),
@@ -146,10 +151,27 @@ mod tests {
             delivered: None,
             inside: None,
             incoming: true,
-        };
+        }
+    }
+
+    #[test]
+    fn a_spec_reads_back_as_it_was_but_for_the_way_into_the_cluster() {
+        let spec = spec();
         let read: ClusterSpec = serde_json::from_str(&serde_json::to_string(&spec).unwrap()).unwrap();
         assert_eq!(read.access, ClusterAccess::default());
         assert_eq!(read.agent, spec.agent);
         assert_eq!(ClusterSpec { access: spec.access.clone(), ..read }.key(), spec.key());
+    }
+
+    #[test]
+    fn a_session_without_incoming_traffic_may_join_an_agent_that_takes_ports_and_not_the_other_way_round() {
+        let all = AgentSpec::Cluster(Box::new(spec()));
+        let less = AgentSpec::Cluster(Box::new(ClusterSpec { incoming: false, ..spec() }));
+        assert!(less.fitting_keys().contains(&all.key()) && less.fitting_keys().contains(&less.key()));
+        assert_eq!(all.fitting_keys(), [all.key()]);
+        // The one that takes the place of a lost one does for the sessions that take ports.
+        assert_eq!(less.clone().covering(Some(&all)).key(), all.key());
+        assert_eq!(less.clone().covering(Some(&less)).key(), less.key());
+        assert_eq!(all.clone().covering(Some(&less)).key(), all.key());
     }
 }

@@ -37,8 +37,6 @@ pub struct PlanParams {
     pub editor: String,
     /// What the user picked.
     pub target: Option<String>,
-    /// Members of a compound share what is picked.
-    pub group: Option<String>,
 }
 
 /// The answer of `session/plan`.
