@@ -4,6 +4,7 @@ Each ends in the sample's server answering the pod's requests with the pod's val
 is lost for the answer.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -120,4 +121,32 @@ def test_a_debug_adapter_that_asks_for_a_terminal():
         finally:
             adapter.terminate()
             adapter.wait()
+        main_job.ends_cleanly(scene, session)
+
+
+# What js-debug has a node of its own do before it opens the program's inspector, and a server that looks much like it.
+PROBE = ('require("net").createServer().on("listening",()=>process.exit(0)).on("error",()=>process.exit(1)).listen(+process.env.PORT)')
+SERVER = 'require("net").createServer().on("listening",()=>setTimeout(()=>process.exit(0),300)).listen(+process.env.PORT,"0.0.0.0")'
+
+
+def test_a_port_that_a_debugger_tries_is_nobodys_and_one_that_stays_local_is_told():
+    with LocalScene() as scene:
+        for code, told in ((PROBE, False), (SERVER, True)):
+            # The pod has a PORT of its own, which a program may set anew for what it starts.
+            session = scene.exec(["env", f"PORT={free_port()}", "node", "-e", code], "--steal")
+            equal(session.wait(), 0, session.printed())
+            equal("stays local" in session.stderr, told, session.stderr)
+        scene.check_nothing_left()
+
+
+def test_a_port_that_a_debugger_has_tried_is_not_taken_though_the_pod_has_it():
+    with LocalScene() as scene:
+        # The probe ends; whoever tried the port for itself has it then, here a server of the parent's.
+        code = f"const {{ spawnSync }} = require('child_process'); spawnSync(process.execPath, ['-e', {json.dumps(PROBE)}]); "
+        serve = "require('http').createServer((_, answer) => answer.end()).listen(+process.env.PORT, '127.0.0.1', () => console.log('is up'))"
+        session = scene.exec(["node", "-e", code + serve], "--steal", env={"PORT": str(scene.port)})
+        session.wait_for("is up")
+        scene.own_answer()
+        equal(scene.laptop.stop_all().returncode, 0)
+        session.wait()
         main_job.ends_cleanly(scene, session)

@@ -1,8 +1,6 @@
 //! What a program's command line tells of its debugger: the ports that are the debugger's own, which are of this machine
 //! whatever the pod has on them.
 
-use std::path::PathBuf;
-
 /// Node's port when `--inspect` names none.
 const NODE_DEFAULT: u16 = 9229;
 
@@ -38,11 +36,28 @@ pub fn ports(command: &[&str]) -> Vec<u16> {
 /// The same of a process that runs; none where it cannot be read.
 #[must_use]
 pub fn ports_of(pid: u32) -> Vec<u16> {
-    let path = PathBuf::from(format!("/proc/{pid}/cmdline"));
-    let words = std::fs::read(path).unwrap_or_default();
-    let words: Vec<&str> =
-        words.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok()).collect();
-    ports(&words)
+    let read = |what: &str| std::fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
+    let command = read("cmdline");
+    let command = words(&command);
+    let mut ports = ports(&command);
+    if is_js_debugs_probe(&command) {
+        ports.extend(probed(&words(&read("environ"))));
+    }
+    ports
+}
+
+fn words(list: &[u8]) -> Vec<&str> {
+    list.split(|byte| *byte == 0).filter_map(|word| std::str::from_utf8(word).ok()).collect()
+}
+
+/// Whether this is what js-debug starts in the program's place before it opens the inspector: a node that tries whether
+/// the port in its variable PORT can be had, on every address, and ends.
+fn is_js_debugs_probe(command: &[&str]) -> bool {
+    matches!(command, [_, "-e", code, ..] if code.contains(".listen(+process.env.PORT)") && code.contains("process.exit(0)"))
+}
+
+fn probed(environment: &[&str]) -> Option<u16> {
+    environment.iter().find_map(|word| word.strip_prefix("PORT=")?.parse().ok())
 }
 
 /// The ports after one of `flags`, as `--flag VALUE` or `--flag=VALUE`.
@@ -109,6 +124,17 @@ mod tests {
         assert_eq!(of("dlv dap -l 127.0.0.1:2346"), [2346]);
         assert_eq!(of("dlv dap --client-addr 127.0.0.1:2347"), [2347]);
         assert_eq!(of("gdbserver localhost:1234 ./app"), [1234]);
+    }
+
+    #[test]
+    fn the_port_that_js_debug_tries_for_its_inspector_is_the_debuggers() {
+        let code = "require(\"net\").createServer().on(\"listening\",()=>process.exit(0)).on(\"error\",\
+                    ()=>process.exit(1)).listen(+process.env.PORT)";
+        assert!(is_js_debugs_probe(&["/usr/bin/node", "-e", code]));
+        assert_eq!(probed(&["A=1", "PORT=53117", "B="]), Some(53117));
+        let server = "require('http').createServer(answer).listen(+process.env.PORT)";
+        assert!(!is_js_debugs_probe(&["node", "-e", server]));
+        assert!(!is_js_debugs_probe(&["node", "app.js", code]));
     }
 
     #[test]

@@ -76,6 +76,8 @@ struct State {
     listeners: HashMap<u16, Listening>,
     /// Addresses that listeners of this session have, so that loopback connects to them stay local.
     local_ports: HashSet<u16>,
+    /// Ports on which a debugger was seen to listen.
+    debugger_ports: HashSet<u16>,
     /// Bound to another port than asked for, by cookie: what was asked for.
     moved: HashMap<u64, SocketAddr>,
     /// Connections handed in by us, by the address they come from on this machine.

@@ -102,8 +102,8 @@ impl Sockets {
             }
             state.moved.get(&cookie).copied().unwrap_or(local)
         };
-        let is_debuggers = debugger::ports_of(call.tid()).contains(&asked.port());
-        let taken = if is_debuggers { Take::Local(None) } else { self.take(asked) };
+        let taken =
+            if self.is_debuggers(call.tid(), asked.port()) { Take::Local(None) } else { self.take(asked) };
         let pod_port = match taken {
             Take::Port(port) => port,
             Take::Local(reason) => {
@@ -119,6 +119,16 @@ impl Sockets {
         lock(&self.state).listeners.insert(asked.port(), listening);
         self.take_over(&port);
         Ok(Answer::Value(0))
+    }
+
+    /// Whether a port is a debugger's; one that it has tried is, too, for the process that it tried it for.
+    fn is_debuggers(&self, tid: u32, port: u16) -> bool {
+        let known = debugger::ports_of(tid).contains(&port);
+        let mut state = lock(&self.state);
+        if known {
+            state.debugger_ports.insert(port);
+        }
+        known || state.debugger_ports.contains(&port)
     }
 
     /// Subscribes a port; a refusal is the user's to see, and the listener stays local.
