@@ -12,7 +12,7 @@ use protocol::ide::{
 };
 use std::path::{Path, PathBuf};
 
-/// Build tools that are passed through unless `skip_build_tools` is off.
+/// Build tools and debuggers that are passed through unless `skip_build_tools` is off.
 const BUILD_TOOLS: &[&str] = &[
     "as",
     "asm",
@@ -32,6 +32,7 @@ const BUILD_TOOLS: &[&str] = &[
     "dlv",
     "g++",
     "gcc",
+    "gdb",
     "go",
     "hpack",
     "javac",
@@ -42,11 +43,13 @@ const BUILD_TOOLS: &[&str] = &[
     "ld.lld",
     "link",
     "lld",
+    "lldb-mi",
     "lldb-server",
     "mold",
     "rustc",
     "tsc",
     "vet",
+    "vsdbg",
 ];
 
 /// A config that can be used.

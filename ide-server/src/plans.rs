@@ -25,6 +25,8 @@ pub struct Plan {
     pub(crate) config: ConfigSource,
     /// The session that waits to be taken.
     pub(crate) ready: Option<Started>,
+    /// The fields of the debug configuration by which its debugger starts the program under the plan.
+    pub(crate) fields: Vec<String>,
 }
 
 /// A plan that was made, and where its answer goes.
@@ -60,7 +62,9 @@ impl Daemon {
         if reply.is_closed() {
             return self.remove_plan(&name);
         }
-        self.plans.insert(name, Plan { client: Some(client), config, ready: None });
+        let patch = planned.patch.as_ref().and_then(Value::as_object);
+        let fields = patch.map(|patch| patch.keys().cloned().collect()).unwrap_or_default();
+        self.plans.insert(name, Plan { client: Some(client), config, ready: None, fields });
         answer(reply, Ok(planned));
     }
 

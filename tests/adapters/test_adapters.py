@@ -411,37 +411,54 @@ def restart(row: Row, scene, folder, run: Run, launch):
 
 
 def restarted(row: Row, times=2, **console):
-    """The toolbar's restart: the adapter's own where it has one, else the same patched configuration once more."""
+    """The toolbar's restart by the adapter itself. What it starts under the plan anew has a session of its own."""
     with window(row) as (scene, folder, editor):
         plan, launch = editor.ready(row.launch(folder, scene, **console))
         pids, sessions = [], []
-        for number in range(times + 1):
-            with debugging(row, scene, folder, launch) as run:
-                own = run.capabilities.get("supportsRestartRequest", False)
-                # What starts under the plan anew has a session of its own; an adapter that is in it stays there.
-                anew = not own or row is C and run.terminals
-                for again in range(times + 1 if own else 1):
-                    if again:
-                        restart(row, scene, folder, run, launch)
-                    sessions.append(editor.stolen(sessions if anew else ())["session"])
-                    pids.append(stops_and_answers(row, scene, run, made_up(f"start-{number}-{again}")))
-                run.end()
-            eventually(lambda: not editor.sessions(), "the session has ended", 20)
-            if own:
-                break
+        with debugging(row, scene, folder, launch) as run:
+            assert run.capabilities.get("supportsRestartRequest"), "this adapter has no restart of its own"
+            # An adapter that is in the session stays there.
+            anew = row is C and run.terminals
+            for again in range(times + 1):
+                if again:
+                    restart(row, scene, folder, run, launch)
+                sessions.append(editor.stolen(sessions if anew else ())["session"])
+                pids.append(stops_and_answers(row, scene, run, made_up(f"start-{again}")))
+            run.end()
         equal((len(set(pids)), len(pids)), (times + 1, times + 1), "processes that answered")
         equal(len(set(sessions)), times + 1 if anew else 1, "sessions")
         editor.forgets(plan)
 
 
+def launched_again(row: Row, times=2, **console):
+    """The same patched configuration once more, as VS Code restarts an adapter that cannot do it itself: each time
+    another session by the same plan."""
+    with window(row) as (scene, folder, editor):
+        plan, launch = editor.ready(row.launch(folder, scene, **console))
+        pids, sessions = [], []
+        for number in range(times + 1):
+            with debugging(row, scene, folder, launch) as run:
+                sessions.append(editor.stolen(sessions)["session"])
+                pids.append(stops_and_answers(row, scene, run, made_up(f"start-{number}")))
+                run.end()
+            eventually(lambda: not editor.sessions(), "the session has ended", 20)
+        equal((len(set(pids)), len(set(sessions))), (times + 1, times + 1), "processes that answered, and sessions")
+        editor.forgets(plan)
+
+
 @limit(180)
 def test_a_restart_of_python_runs_by_the_same_plan():
-    restarted(PYTHON, console=INTEGRATED)
+    launched_again(PYTHON, console=INTEGRATED)
 
 
 @limit(240)
 def test_a_restart_of_go_runs_by_the_same_plan():
     restarted(GO)
+
+
+@limit(240)
+def test_a_second_launch_of_go_runs_by_the_same_plan():
+    launched_again(GO)
 
 
 @limit(180)
@@ -452,6 +469,16 @@ def test_a_restart_by_lldb_itself_stays_in_the_session():
 @limit(180)
 def test_a_restart_by_lldb_in_a_terminal_runs_by_the_same_plan():
     restarted(C, console=INTEGRATED)
+
+
+@limit(180)
+def test_a_second_launch_of_lldb_runs_by_the_same_plan():
+    launched_again(C)
+
+
+@limit(180)
+def test_a_second_launch_of_lldb_in_a_terminal_runs_by_the_same_plan():
+    launched_again(C, console=INTEGRATED)
 
 
 @limit(180)
@@ -506,7 +533,7 @@ def test_a_debug_type_that_is_not_known_leaves_no_plan():
         target = {"mirrord": {"target": "process/2147483000"}}
         known = editor.plan(GO.configuration | target | {"request": "launch"})
         equal(scripts(laptop), [known["plan"]])  # else an empty folder below would say nothing
-        contains(refused(editor, {"type": "coreclr", "request": "launch", "program": "a.dll"} | target)["message"], "coreclr")
+        contains(refused(editor, {"type": "php", "request": "launch", "program": "a.php"} | target)["message"], "php")
         equal(scripts(laptop), [known["plan"]])
         editor.wire.request("session/forget", {"plan": known["plan"]})
         equal(scripts(laptop), [])

@@ -11,7 +11,7 @@ interface Manifest {
     contributes: {
         commands: { command: string }[];
         terminal: { profiles: { id: string }[] };
-        debuggers: { type: string; configurationSnippets?: { label: string; body: Record<string, unknown> }[] }[];
+        debuggers: { type: string; configurationSnippets?: { label: string; description: string; body: Record<string, unknown> }[] }[];
         configuration: { properties: Record<string, unknown> };
         menus: Record<string, { command: string }[]>;
     };
@@ -57,9 +57,22 @@ describe("a new launch.json", () => {
         deepStrictEqual(preset, { type: "debugpy", request: "launch", name: "Python with mirrord", program: "${workspaceFolder}/app.py", console: "integratedTerminal", mirrord: true });
     });
 
+    it("writes what only a snippet has in plain words", () => {
+        window.activeTextEditor = { document: { languageId: "csharp" } };
+        deepStrictEqual(new Presets().provideDebugConfigurations(), [
+            { type: "coreclr", request: "launch", name: ".NET with mirrord", program: "${workspaceFolder}/bin/Debug/net8.0/app.dll", cwd: "${workspaceFolder}", mirrord: true },
+        ]);
+    });
+
+    it("says of what was not tried in VS Code that it was not", () => {
+        const presets = manifest.contributes.debuggers.flatMap((one) => one.configurationSnippets ?? []);
+        const said = presets.filter(({ description }) => description.includes("untested in VS Code")).map(({ body }) => body["type"]);
+        deepStrictEqual(said, ["cppdbg", "java", "coreclr"]);
+    });
+
     it("has one of each where no language is known", () => {
         window.activeTextEditor = undefined;
-        deepStrictEqual(types(), ["node", "debugpy", "go", "lldb-dap", "java"]);
+        deepStrictEqual(types(), ["node", "debugpy", "go", "lldb-dap", "java", "coreclr"]);
     });
 });
 

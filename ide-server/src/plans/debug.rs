@@ -2,6 +2,23 @@
 //!
 //! Where a debugger takes its program's command as words, the words come first; where it takes a path, the path is a
 //! script. The debugger itself is left on this machine where it can be.
+//!
+//! | type | by which field | what runs under `exec --plan` |
+//! | --- | --- | --- |
+//! | node, pwa-node | `runtimeExecutable` | node, in every console |
+//! | node-terminal | `command` | the shell |
+//! | debugpy, python | `python` (a list), with `debugLauncherPython` | the interpreter, in every console |
+//! | go | `dlvToolPath` | dlv, passed through as the build is |
+//! | lldb-dap | `debugAdapterExecutable` | the adapter, or what it has a terminal start |
+//! | cppdbg | `miDebuggerPath` | gdb or lldb-mi, passed through |
+//! | java | `javaExec` | java, in every console |
+//! | coreclr | `pipeTransport` | vsdbg, passed through; its program's output is in the debug console |
+//!
+//! A program's environment is given to it by its session host, so no row touches `env` (a map; for lldb-dap a list of
+//! `K=V`), `environment` (cppdbg's list of names and values) or `envFile`, which the debugger's extension has read by then.
+//! VS Code has put in variables and inputs, and the fields below `linux` for its own; those below `windows` and `osx` are
+//! nobody's here. Which ports are a debugger's own is read from its command line (`session_host::debugger`); which
+//! programs are passed through is the config's, with the build tools and debuggers of [`crate::config`].
 
 use protocol::ide::{ErrorData, ErrorKind};
 use serde_json::{Value, json};
@@ -51,7 +68,19 @@ impl Way<'_> {
                 json!({ "python": self.words(&given), "debugLauncherPython": launcher })
             }
             "java" => json!({ "javaExec": self.script("java", debug, "javaExec")? }),
-            "cppdbg" => json!({ "miDebuggerPath": self.script("gdb", debug, "miDebuggerPath")? }),
+            "cppdbg" => {
+                refuse_elsewhere(debug, "pipeTransport")?;
+                refuse_elsewhere(debug, "miDebuggerServerAddress")?;
+                let usual = if text(debug, "MIMode") == Some("lldb") { "lldb-mi" } else { "gdb" };
+                json!({ "miDebuggerPath": self.script(usual, debug, "miDebuggerPath")? })
+            }
+            "coreclr" => {
+                if debug["pipeTransport"]["pipeProgram"].is_string() {
+                    refuse_elsewhere(debug, "pipeTransport")?;
+                }
+                // A terminal cannot be had through a pipe; asked for, it would be left out without a word.
+                json!({ "console": "internalConsole", "pipeTransport": self.pipe(debug)? })
+            }
             "go" => json!({ "dlvToolPath": self.script("dlv", debug, "dlvToolPath")? }),
             "lldb-dap" => {
                 // Where both are given the younger `console` decides; adapters before 21 know the other one alone.
@@ -102,6 +131,48 @@ impl Way<'_> {
         self.write(usual, &format!("#!/usr/bin/env bash\n{covered}exec -a \"$0\" {alone} \"$@\"\n"))
     }
 
+    /// How vsdbg's user interface, which VS Code starts, reaches its other half: by a program that it starts with words
+    /// of its own and then the debugger's path and options, not quoted. The path may hold blanks, so it stands in the
+    /// script, and a word that is dropped in its place.
+    fn pipe(&self, debug: &Value) -> Result<Value, ErrorData> {
+        let given = text(&debug["pipeTransport"], "debuggerPath");
+        let debugger = match given {
+            Some(path) => path.to_owned(),
+            None => self.vsdbg()?.display().to_string(),
+        };
+        let words = self.quoted(&[&debugger]);
+        let script = self.write("vsdbg", &format!("#!/bin/sh\nshift\nexec {words} \"$@\"\n"))?;
+        let folder = text(debug, "cwd").map_or(self.folder.display().to_string(), str::to_owned);
+        Ok(json!({
+            "pipeProgram": script, "pipeArgs": [], "debuggerPath": "vsdbg", "pipeCwd": folder, "quoteArgs": false,
+        }))
+    }
+
+    /// Where Microsoft's C# extension keeps its debugger on Linux: below the newest of its folders.
+    fn vsdbg(&self) -> Result<PathBuf, ErrorData> {
+        let home = self.env.get("HOME").map(PathBuf::from).unwrap_or_default();
+        let folders =
+            |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let name = |path: &Path| {
+            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        let editors = folders(home).filter(|path| name(path).starts_with(".vscode"));
+        let extensions = editors.flat_map(|editor| folders(editor.join("extensions")));
+        let debuggers = extensions.filter_map(|path| {
+            let version = name(&path).strip_prefix("ms-dotnettools.csharp-")?.to_owned();
+            let numbers: Vec<u32> = version.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
+            let debugger = path.join(".debugger/vsdbg");
+            debugger.is_file().then_some((numbers, debugger))
+        });
+        debuggers.max().map(|(_, debugger)| debugger).ok_or_else(|| {
+            ErrorData::new(
+                ErrorKind::UnsupportedDebugType,
+                "the .NET debugger vsdbg is not found where Microsoft's C# extension keeps it (~/.vscode*/extensions)",
+                "install that extension, or name the debugger: \"pipeTransport\": {\"debuggerPath\": \"/path/to/vsdbg\"}",
+            )
+        })
+    }
+
     /// The program which `field` names, or else the usual one.
     fn named(&self, usual: &str, debug: &Value, field: &str) -> String {
         text(debug, field).map_or_else(|| self.found(usual).display().to_string(), str::to_owned)
@@ -144,6 +215,16 @@ impl Way<'_> {
     }
 }
 
+/// Refuses a launch whose debugger is told by `field` that its program is somewhere else.
+fn refuse_elsewhere(debug: &Value, field: &str) -> Result<(), ErrorData> {
+    if debug[field].is_null() {
+        return Ok(());
+    }
+    let message = format!("\"{field}\" has the program started somewhere else than on this machine");
+    let help = format!("remove \"{field}\" from the launch configuration, or set \"mirrord\" to false in it");
+    Err(ErrorData::new(ErrorKind::UnsupportedDebugType, message, help).fact("field", field))
+}
+
 fn text<'a>(debug: &'a Value, field: &str) -> Option<&'a str> {
     debug[field].as_str().filter(|text| !text.is_empty())
 }
@@ -162,6 +243,10 @@ mod tests {
         let env = BTreeMap::from([("SHELL".to_owned(), "/bin/bash".to_owned())]);
         Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &folder, env: &env }
             .patch(&debug)
+    }
+
+    fn script_of(path: &Value) -> String {
+        std::fs::read_to_string(path.as_str().unwrap()).unwrap()
     }
 
     const EXEC: [&str; 7] = ["/bin/mirrord-ide", "exec", "--plan", "abcd1234", "--progress", "off", "--"];
@@ -232,6 +317,112 @@ mod tests {
                 if in_terminal { "exec -a \"$0\" '/opt/lldb-dap' " } else { "exec '/bin/mirrord-ide' " };
             assert!(last.starts_with(first), "{script}");
             assert_eq!(script.contains("--launch-target"), in_terminal, "{script}");
+        }
+    }
+
+    #[test]
+    fn dotnets_debugger_is_reached_through_a_script_that_starts_it_under_the_plan() {
+        let home = std::env::temp_dir().join("mirrord-ide-home of vsdbg");
+        for version in ["2.9.1-linux-x64", "2.80.16-linux-x64"] {
+            let folder =
+                home.join(format!(".vscode-server/extensions/ms-dotnettools.csharp-{version}/.debugger"));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("vsdbg"), "").unwrap();
+        }
+        // An update that is not whole yet.
+        let half = home.join(".vscode/extensions/ms-dotnettools.csharp-2.99.1-linux-x64");
+        std::fs::create_dir_all(half).unwrap();
+        let env = BTreeMap::from([("HOME".to_owned(), home.display().to_string())]);
+        let way = Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &home, env: &env };
+        let debug =
+            json!({ "type": "coreclr", "program": "a.dll", "console": "integratedTerminal", "cwd": "/work" });
+        let got = way.patch(&debug).unwrap();
+        assert_eq!(got["console"], "internalConsole");
+        let pipe = &got["pipeTransport"];
+        assert_eq!((&pipe["quoteArgs"], &pipe["pipeArgs"]), (&json!(false), &json!([])));
+        assert_eq!((&pipe["pipeCwd"], &pipe["debuggerPath"]), (&json!("/work"), &json!("vsdbg")));
+        let script = script_of(&pipe["pipeProgram"]);
+        let debugger =
+            home.join(".vscode-server/extensions/ms-dotnettools.csharp-2.80.16-linux-x64/.debugger/vsdbg");
+        let last = script.lines().last().unwrap();
+        assert!(last.starts_with("exec '/bin/mirrord-ide' 'exec' '--plan' 'abcd1234'"), "{script}");
+        assert!(last.ends_with(&format!(" '--' '{}' \"$@\"", debugger.display())), "{script}");
+        std::fs::remove_dir_all(&home).unwrap();
+
+        let missing = way.patch(&debug).unwrap_err();
+        assert!(missing.help.contains("debuggerPath"), "{missing}");
+        let mut named = debug.clone();
+        named["pipeTransport"] = json!({ "debuggerPath": "/opt/vsdbg" });
+        let got = patched(named).unwrap();
+        assert!(script_of(&got["pipeTransport"]["pipeProgram"]).contains("'/opt/vsdbg'"));
+    }
+
+    #[test]
+    fn the_pipes_script_starts_the_debugger_with_the_options_alone() {
+        let folder = std::env::temp_dir().join("mirrord-ide-pipe");
+        std::fs::create_dir_all(&folder).unwrap();
+        let env = BTreeMap::new();
+        // In our own place a program that prints its words.
+        let way = Way { program: Path::new("/bin/echo"), plan: "p", folder: &folder, env: &env };
+        let debug = json!({ "type": "coreclr", "pipeTransport": { "debuggerPath": "/a b/vsdbg" } });
+        let got = way.patch(&debug).unwrap();
+        let script = got["pipeTransport"]["pipeProgram"].as_str().unwrap();
+        let done =
+            std::process::Command::new(script).args(["vsdbg", "--interpreter=vscode"]).output().unwrap();
+        let words = String::from_utf8(done.stdout).unwrap();
+        assert!(words.ends_with(" -- /a b/vsdbg --interpreter=vscode\n"), "{words}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_program_that_another_machine_starts_is_refused() {
+        for debug in [
+            json!({ "type": "coreclr", "pipeTransport": { "pipeProgram": "ssh", "debuggerPath": "/vsdbg" } }),
+            json!({ "type": "cppdbg", "pipeTransport": { "pipeProgram": "ssh" } }),
+            json!({ "type": "cppdbg", "miDebuggerServerAddress": "board:1234" }),
+        ] {
+            let error = patched(debug.clone()).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::UnsupportedDebugType, "{debug}");
+            assert!(error.message.contains("somewhere else"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_row_touches_the_environment_in_any_shape_or_reads_fields_of_other_systems() {
+        let types = [
+            "node",
+            "pwa-node",
+            "node-terminal",
+            "debugpy",
+            "python",
+            "go",
+            "lldb-dap",
+            "cppdbg",
+            "java",
+            "coreclr",
+        ];
+        for (kind, folder) in types.into_iter().zip(1..) {
+            let folder = std::env::temp_dir().join(format!("mirrord-ide-row-{folder}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            let env = BTreeMap::new();
+            let way =
+                Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &folder, env: &env };
+            let theirs = json!({ "runtimeExecutable": "C:\\theirs.exe", "python": "C:\\theirs.exe", "dlvToolPath": "C:\\theirs.exe",
+                "debugAdapterExecutable": "C:\\theirs.exe", "miDebuggerPath": "C:\\theirs.exe", "javaExec": "C:\\theirs.exe" });
+            for env in [json!({ "A": "1" }), json!(["A=1"]), json!([{ "name": "A", "value": "1" }])] {
+                let debug = json!({ "type": kind, "env": env, "environment": env, "envFile": "/work/.env", "windows": theirs,
+                    "osx": theirs, "pipeTransport": if kind == "coreclr" { json!({ "debuggerPath": "/opt/vsdbg" }) } else { Value::Null } });
+                let got = way.patch(&debug).unwrap();
+                for field in ["env", "environment", "envFile", "windows", "osx"] {
+                    assert!(got.get(field).is_none(), "{kind}: {got}");
+                }
+                let written: String = std::fs::read_dir(&folder)
+                    .unwrap()
+                    .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+                    .collect();
+                assert!(!format!("{got}{written}").contains("theirs.exe"), "{kind}: {got}{written}");
+            }
+            std::fs::remove_dir_all(&folder).unwrap();
         }
     }
 

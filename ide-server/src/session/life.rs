@@ -150,11 +150,14 @@ impl Daemon {
     }
 
     pub(crate) fn program_due(&mut self, name: &str) {
-        let waits = self.sessions.get(name).is_some_and(|session| session.host.is_none());
-        if waits {
+        let Some(session) = self.sessions.get(name) else { return };
+        if session.host.is_none() {
+            let plan = session.plan.as_ref().and_then(|plan| self.plans.get(plan));
+            let fields = plan.map(|plan| plan.fields.join(" and ")).unwrap_or_default();
             let message = format!(
-                "no process came under the session within {} s: the debugger started its program in another way; \
-                 see which program its console shows, and start that one by `mirrord-ide exec`",
+                "no process came under the session within {} s: the debugger does not start its program by what \
+                 mirrord-ide has set in the launch configuration ({fields}); update the debugger's extension, or start \
+                 the program by `mirrord-ide exec` and attach to it",
                 PROGRAM.as_secs()
             );
             let happened = SessionEvent::Warning { code: "not-covered".to_owned(), message };
