@@ -70,6 +70,13 @@ const OF_THE_IMAGE: &[&str] = &[
 /// Never taken, whatever the plan says: they change how programs are loaded on this machine, or are ours.
 const NEVER: &[&str] = &["LD_*", "MIRRORD_IDE_*", "GCONV_PATH", "LOCPATH", "NLSPATH"];
 
+/// Variables by which a debugger gets into the program, each with what its options hold then.
+const DEBUGGERS: &[(&str, &[&str])] = &[
+    ("NODE_OPTIONS", &["--require", "--import", "--inspect"]),
+    ("JAVA_TOOL_OPTIONS", &["jdwp", "-javaagent"]),
+    ("JDK_JAVA_OPTIONS", &["jdwp", "-javaagent"]),
+];
+
 /// A pattern of `feature.env.mapping` that is no regular expression; the daemon refuses such configs.
 #[derive(Debug, thiserror::Error)]
 #[error("feature.env.mapping has a pattern that is no regular expression: {0}")]
@@ -98,7 +105,16 @@ pub fn build(own: Environment, pod: &[Bytes], plan: &EnvPlan) -> Result<Environm
             Some((_, value)) => OsString::from(value.as_str()),
             None => OsString::from_vec(variable[at + 1..].to_vec()),
         };
-        env.insert(name, value);
+        match env.get_mut(&name).filter(|own| is_debuggers(&text, own)) {
+            // The runtimes let the later of two options decide, so the pod's still stand over the user's.
+            Some(own) => {
+                own.push(" ");
+                own.push(value);
+            }
+            None => {
+                env.insert(name, value);
+            }
+        }
     }
     for (name, value) in &plan.set {
         env.insert(name.into(), value.into());
@@ -107,6 +123,12 @@ pub fn build(own: Environment, pod: &[Bytes], plan: &EnvPlan) -> Result<Environm
         !plan.unset.iter().any(|unset| name.as_bytes().eq_ignore_ascii_case(unset.as_bytes()))
     });
     Ok(env)
+}
+
+/// Whether a debugger needs this value to stay.
+fn is_debuggers(name: &str, value: &OsString) -> bool {
+    let value = value.to_string_lossy();
+    DEBUGGERS.iter().any(|(known, parts)| *known == name && parts.iter().any(|part| value.contains(part)))
 }
 
 fn is_taken(name: &str, plan: &EnvPlan) -> bool {
@@ -174,6 +196,22 @@ mod tests {
     fn a_variable_that_is_named_is_taken_even_from_the_image() {
         let take = TakeEnv::Names { names: vec!["PATH".into()] };
         assert_eq!(names(&EnvPlan { take, ..EnvPlan::default() }), "KEEP=1 PATH=/pod/bin");
+    }
+
+    #[test]
+    fn a_debuggers_options_stay_before_the_pods() {
+        let pod = [Bytes::from_static(b"NODE_OPTIONS=--max-old-space-size=64")];
+        let plan =
+            EnvPlan { take: TakeEnv::Names { names: vec!["NODE_OPTIONS".into()] }, ..EnvPlan::default() };
+        let with = |own: &str| {
+            let env = build(Environment::from([("NODE_OPTIONS".into(), own.into())]), &pod, &plan).unwrap();
+            env[&OsString::from("NODE_OPTIONS")].to_string_lossy().into_owned()
+        };
+        assert_eq!(
+            with("--require /js-debug/bootloader.js"),
+            "--require /js-debug/bootloader.js --max-old-space-size=64"
+        );
+        assert_eq!(with("--max-old-space-size=4096"), "--max-old-space-size=64");
     }
 
     #[test]
