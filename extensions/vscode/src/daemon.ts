@@ -1,7 +1,6 @@
 // The connection to the daemon: LSP framing on its Unix socket. A bundle of its own, loaded at the first use, so that
 // the extension's activation does not wait for the language client to be read.
 
-import { execFile } from "node:child_process";
 import { connect, type Socket } from "node:net";
 import type * as vscode from "vscode";
 import {
@@ -22,8 +21,6 @@ const PROTOCOL = { min: 1, max: 1 };
 
 /** What a connection is made with. */
 export interface Place {
-    /** The `mirrord-ide` program. */
-    binary: string;
     /** This extension's version. */
     version: string;
     channel: vscode.LogOutputChannel;
@@ -33,9 +30,8 @@ export interface Place {
 export class Connection {
     private constructor(private readonly client: LanguageClient) {}
 
-    /** Starts a daemon unless one answers, and connects. Fails with the daemon's own words. */
-    static async open(place: Place, onClosed: () => void, onEvent: (params: Notices["session/event"]["params"]) => void): Promise<Connection> {
-        const discovery = await ensure(place.binary);
+    /** Connects to the daemon found. */
+    static async open(discovery: Discovery, place: Place, onClosed: () => void, onEvent: (params: Notices["session/event"]["params"]) => void): Promise<Connection> {
         const initializationOptions: ClientOptions = { client: "vscode", clientVersion: place.version, editor: true, protocol: PROTOCOL };
         const options: LanguageClientOptions = {
             documentSelector: [],
@@ -83,23 +79,6 @@ export class Connection {
             await this.client.stop(1000);
         }
     }
-}
-
-function ensure(binary: string): Promise<Discovery> {
-    return new Promise((resolve, reject) => {
-        execFile(binary, ["serve", "--ensure"], { timeout: 20_000 }, (error, stdout, stderr) => {
-            if (error) {
-                const said = stderr.trim().replace(/^mirrord-ide: /u, "");
-                reject(new Error(said || `${binary} cannot be run: ${error.message}`));
-                return;
-            }
-            try {
-                resolve(JSON.parse(stdout) as Discovery);
-            } catch {
-                reject(new Error(`${binary} is no mirrord-ide: serve --ensure printed ${JSON.stringify(stdout.slice(0, 80))}`));
-            }
-        });
-    });
 }
 
 function dial(path: string): Promise<StreamInfo> {

@@ -3,11 +3,11 @@
 
 import * as vscode from "vscode";
 import { Groups } from "./groups.js";
-import { Launcher, PLAN } from "./launch.js";
+import { Launcher, PLAN, isAsked } from "./launch.js";
 import { Link } from "./link.js";
 import { Logs } from "./logs.js";
 import { Picker } from "./picker.js";
-import { problemOf, tell } from "./problem.js";
+import { tell } from "./problem.js";
 import { Presets } from "./presets.js";
 import { Runs } from "./runs.js";
 import { Sessions } from "./sessions.js";
@@ -30,12 +30,10 @@ export function activate(context: vscode.ExtensionContext): void {
     const launcher = new Launcher(link, toggle, picker, new Groups(), sessions, logs);
     const terminals = new Terminals(launcher);
     const runs = new Runs(link, sessions, logs);
-    /** Connects ahead of the first F5, which then waits for nothing of ours. */
-    const warm = () => daemon.connected().catch((error: unknown) => channel().warn(problemOf(error).message));
     context.subscriptions.push(
         link, logs, toggle, sessions, new Status(sessions), runs,
         { dispose: () => made?.dispose() },
-        vscode.commands.registerCommand("mirrord.toggle", async () => ((await toggle.flip()) ? warm() : undefined)),
+        vscode.commands.registerCommand("mirrord.toggle", async () => ((await toggle.flip()) ? daemon.warm() : undefined)),
         vscode.commands.registerCommand("mirrord.debug", () => launcher.debug()),
         vscode.commands.registerCommand("mirrord.sessions", () => showSessions(daemon, sessions, logs)),
         vscode.commands.registerCommand("mirrord.terminal", () => terminals.open()),
@@ -50,8 +48,9 @@ export function activate(context: vscode.ExtensionContext): void {
     );
     if (sessions.hasPast) {
         sessions.resume().catch((error: unknown) => void tell(error, logs, "daemon"));
-    } else if (toggle.enabled) {
-        setTimeout(() => void warm(), 0);
+    } else {
+        // Not before the editor is up. A daemon is all that this starts; nothing happens in a cluster before F5.
+        setTimeout(() => (toggle.enabled || isAsked()) && daemon.warm(), 0);
     }
 }
 

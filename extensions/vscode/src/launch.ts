@@ -55,6 +55,7 @@ export class Launcher implements vscode.DebugConfigurationProvider {
         if (isChild(config) || !this.concerns(config)) {
             return config;
         }
+        this.daemon.warm();
         this.groups.note(config.name, folder?.name);
         const task: unknown = config["preLaunchTask"];
         if (takesTasks(config) && task !== undefined) {
@@ -216,6 +217,15 @@ export class Launcher implements vscode.DebugConfigurationProvider {
         const asked: unknown = config["mirrord"];
         return asked === undefined ? this.toggle.enabled || this.forced > 0 : asked !== false;
     }
+}
+
+/** Whether a launch configuration of this workspace asks for a pod's world by itself. */
+export function isAsked(): boolean {
+    const scopes = [null, ...(vscode.workspace.workspaceFolders ?? []).map((folder) => folder.uri)];
+    return scopes.some((scope) => {
+        const listed = vscode.workspace.getConfiguration("launch", scope).get<unknown>("configurations");
+        return Array.isArray(listed) && listed.some((one: { mirrord?: unknown } | undefined) => Boolean(one?.mirrord));
+    });
 }
 
 /** Which config, and whose environment decides about the cluster: this machine's, where the extension runs. */

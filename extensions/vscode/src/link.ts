@@ -2,10 +2,13 @@
 
 import * as vscode from "vscode";
 import type { Connection, Place } from "./daemon.js";
+import { ensure } from "./ensure.js";
 import type { EventParams, Methods } from "./protocol.js";
 
 /** What the rest of the extension knows of the daemon. */
 export interface Daemon {
+    /** Connects ahead of the first request, which then waits for nothing; why that failed is told to the request. */
+    warm(): void;
     request<Name extends keyof Methods>(name: Name, params: Methods[Name]["params"], token?: vscode.CancellationToken): Promise<Methods[Name]["answer"]>;
     /** Has `handle` told what is reported under `progressToken`; the connection must have been used before. */
     onProgress<T>(progressToken: string, handle: (value: T) => void): Promise<vscode.Disposable>;
@@ -24,7 +27,12 @@ export class Link implements Daemon, vscode.Disposable {
     readonly onEvent = this.events.event;
     readonly onLost = this.lost.event;
 
-    constructor(private readonly place: () => Place) {}
+    /** `binary` is the `mirrord-ide` program. */
+    constructor(private readonly place: () => Place & { binary: string }) {}
+
+    warm(): void {
+        this.connected().catch(() => undefined);
+    }
 
     async request<Name extends keyof Methods>(name: Name, params: Methods[Name]["params"], token?: vscode.CancellationToken): Promise<Methods[Name]["answer"]> {
         return (await this.connected()).request(name, params, token);
@@ -51,9 +59,12 @@ export class Link implements Daemon, vscode.Disposable {
             this.connection = undefined;
         };
         try {
-            const { Connection } = await import("./daemon.js");
+            const place = this.place();
+            // The client is read while the daemon starts.
+            const [{ Connection }, discovery] = await Promise.all([import("./daemon.js"), ensure(place.binary)]);
             return await Connection.open(
-                this.place(),
+                discovery,
+                place,
                 () => {
                     if (!gone) {
                         forget();

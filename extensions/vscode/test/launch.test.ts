@@ -1,13 +1,13 @@
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import type * as vscode from "vscode";
 import { Groups } from "../src/groups.js";
-import { Launcher } from "../src/launch.js";
+import { Launcher, isAsked } from "../src/launch.js";
 import { Picker } from "../src/picker.js";
 import type { PlanAnswer, PlanParams } from "../src/protocol.js";
 import { Sessions } from "../src/sessions.js";
 import { Toggle } from "../src/toggle.js";
 import { FakeDaemon, Memory, item, listed, logs, planned, ready, refusal, run, soon } from "./support.js";
-import { CancellationTokenSource, CustomExecution, Range, ShellExecution, Task, TaskScope, Uri, reset, shown, type QuickPick } from "./vscode.js";
+import { CancellationTokenSource, CustomExecution, Range, ShellExecution, Task, TaskScope, Uri, reset, shown, workspace, type QuickPick } from "./vscode.js";
 
 const folder = { uri: Uri.file("/work/shop"), name: "shop", index: 0 } as unknown as vscode.WorkspaceFolder;
 const config = (more: Record<string, unknown> = {}): vscode.DebugConfiguration =>
@@ -32,6 +32,23 @@ describe("F5", () => {
         launcher.resolveDebugConfigurationWithSubstitutedVariables(folder, what, token as vscode.CancellationToken);
     const picker = (label: string): Promise<QuickPick> => soon(() => shown.picks.find((pick) => pick.labels.includes(label)), `a picker with ${label}`);
     const runs = () => daemon.on("session/plan", () => run).on("session/start", () => ready);
+
+    it("connects at the first hook, while the editor resolves, and only where it concerns us", async () => {
+        launcher.resolveDebugConfiguration(folder, config());
+        launcher.resolveDebugConfiguration(folder, config({ mirrord: false }));
+        strictEqual(daemon.warmed, 0);
+        launcher.resolveDebugConfiguration(folder, config({ mirrord: true }));
+        strictEqual(daemon.warmed, 1);
+        deepStrictEqual(daemon.asked, [], "nothing is begun before the configuration is whole");
+    });
+
+    it("is expected where a launch configuration asks for it, so that the daemon may be there already", () => {
+        strictEqual(isAsked(), false);
+        shown.settings["launch.configurations"] = [config(), config({ mirrord: false })];
+        strictEqual(isAsked(), false);
+        shown.settings["launch.configurations"] = [config(), config({ mirrord: { target: "pod/shop-1" } })];
+        strictEqual(isAsked(), true);
+    });
 
     it("asks the daemon nothing while mirrord is off", async () => {
         const one = config();
@@ -61,9 +78,22 @@ describe("F5", () => {
 
     it("follows the launch configuration's own word though the toggle is off", async () => {
         runs();
-        await resolve(config({ mirrord: { target: "pod/shop-1" } }));
-        const asked = daemon.asked[0]?.params as PlanParams;
-        deepStrictEqual([asked.mirrord, asked.enabled], [{ target: "pod/shop-1" }, false]);
+        for (const mirrord of [true, "configs/other.json", { target: "pod/shop-1" }]) {
+            await resolve(config({ mirrord }));
+            const asked = daemon.asked.at(-2)?.params as PlanParams;
+            deepStrictEqual([asked.mirrord, asked.enabled], [mirrord, false]);
+        }
+    });
+
+    it("is planned with the folder that the launch configuration is of", async () => {
+        runs();
+        workspace.workspaceFolders = [{ uri: folder.uri as unknown as Uri, name: "shop" }, { uri: Uri.file("/work/cart"), name: "cart" }];
+        const cart = { uri: Uri.file("/work/cart"), name: "cart", index: 1 } as unknown as vscode.WorkspaceFolder;
+        const one = config({ mirrord: true });
+        await launcher.resolveDebugConfigurationWithSubstitutedVariables(cart, one);
+        await launcher.resolveDebugConfigurationWithSubstitutedVariables(undefined, one);
+        const folders = daemon.asked.filter(({ name }) => name === "session/plan").map(({ params }) => (params as unknown as PlanParams).config?.folder);
+        deepStrictEqual(folders, ["/work/cart", "/work/shop"]);
     });
 
     it("does one run with mirrord by the run menu, whatever the toggle says", async () => {

@@ -16,6 +16,7 @@ export class FakeDaemon implements Daemon {
     readonly lost = new EventEmitter<void>();
     readonly onEvent = this.events.event as unknown as Daemon["onEvent"];
     readonly onLost = this.lost.event as unknown as Daemon["onLost"];
+    warmed = 0;
     private readonly handlers = new Map<Name, Handler>();
     private readonly listeners = new Map<string, (value: never) => void>();
 
@@ -36,6 +37,10 @@ export class FakeDaemon implements Daemon {
     async onProgress<T>(token: string, handle: (value: T) => void): Promise<vscode.Disposable> {
         this.listeners.set(token, handle as (value: never) => void);
         return { dispose: () => this.listeners.delete(token) };
+    }
+
+    warm(): void {
+        this.warmed += 1;
     }
 
     async targetKinds(): Promise<string[]> {
