@@ -37,6 +37,7 @@ export function activate(context: vscode.ExtensionContext): void {
         vscode.commands.registerCommand("mirrord.debug", () => launcher.debug()),
         vscode.commands.registerCommand("mirrord.sessions", () => showSessions(daemon, sessions, logs)),
         vscode.commands.registerCommand("mirrord.terminal", () => terminals.open()),
+        vscode.commands.registerCommand("mirrord.debugTerminal", () => terminals.debug()),
         vscode.commands.registerCommand("mirrord.log", () => channel().show()),
         vscode.debug.registerDebugConfigurationProvider("*", launcher),
         vscode.debug.registerDebugConfigurationProvider("mirrord", new Presets()),

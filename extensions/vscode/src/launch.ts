@@ -236,8 +236,9 @@ export function sourceOf(folder: vscode.WorkspaceFolder | undefined, debug?: vsc
     return { folder: (folder ?? first)?.uri.fsPath ?? (typeof cwd === "string" && cwd ? cwd : process.cwd()), env: Object.fromEntries(env) as Record<string, string> };
 }
 
+/** Whether the program runs already: started by another debug session's, or in a terminal that js-debug watches. */
 function isChild(config: vscode.DebugConfiguration): boolean {
-    return config["__parentId"] !== undefined;
+    return config["__parentId"] !== undefined || config["__pendingTargetId"] !== undefined;
 }
 
 function takesTasks(config: vscode.DebugConfiguration): boolean {

@@ -21,7 +21,17 @@ export class Terminals implements vscode.TerminalProfileProvider {
         }
     }
 
-    private async options(token?: vscode.CancellationToken): Promise<vscode.TerminalOptions | undefined> {
+    /** Opens JavaScript's debug terminal with that shell in it: Node programs that are started there are debugged. */
+    async debug(): Promise<void> {
+        const options = await this.options();
+        if (options) {
+            const words = [options.shellPath ?? "", ...(options.shellArgs ?? [])].map((one) => `'${one.replaceAll("'", "'\\''")}'`);
+            const [folder] = vscode.workspace.workspaceFolders ?? [];
+            await vscode.commands.executeCommand("extension.js-debug.createDebuggerTerminal", `exec ${words.join(" ")}`, folder);
+        }
+    }
+
+    private async options(token?: vscode.CancellationToken): Promise<(vscode.TerminalOptions & { shellArgs?: string[] }) | undefined> {
         const folder = vscode.workspace.workspaceFolders?.[0];
         const cwd = folder?.uri.fsPath;
         const debug: vscode.DebugConfiguration = {

@@ -110,9 +110,9 @@ describe("F5", () => {
         strictEqual(await resolve(next), next);
     });
 
-    it("leaves child sessions and what is patched already alone", async () => {
+    it("leaves child sessions, programs that run already and what is patched alone", async () => {
         await toggle.flip();
-        for (const one of [config({ __parentId: "7" }), config({ __mirrordPlan: "p0" })]) {
+        for (const one of [config({ __parentId: "7" }), config({ __pendingTargetId: "7" }), config({ __mirrordPlan: "p0" })]) {
             strictEqual(await resolve(one), one);
         }
         deepStrictEqual(daemon.asked, []);
