@@ -29,15 +29,14 @@ def figure(name: str, value: float, wanted: float, far: float):
 def test_activation_takes_milliseconds():
     with ClusterScene() as scene, CodeServer(scene.laptop) as server, Window(server, server.workspace("empty", {"a.txt": ""}), "activation") as window:
         times = []
-        for _ in range(3):
-            window.command("Developer: Show Running Extensions")
-            row = ".runtime-extensions-editor .monaco-list-row:has-text('mirrord-ide')"
-            window.wait_for(row)
-            text = eventually(lambda: next((text for text in window.texts(row) if "Activation:" in text), ""), "the activation time", 10)
-            times.append(int(re.search(r"Activation: (\d+)\s?ms", text)[1]))
+        for number in range(5):
+            window.command("Shim: Write Down Activation Times")
+            shown = eventually(lambda: [event["of"] for event in server.events() if event["what"] == "activations"][number:], "the activation times", 15)[0]
+            times.append(shown["mirrord-ide.mirrord-ide"])
             window.keep("activation")
             window.open()
-        figure("activation, best of three, ms", min(times), 50, 500)
+        print(f"loading and activating, ms: {[(one['load'], one['call']) for one in times]}", file=sys.stderr)
+        figure("activation, best of five, ms", min(one["load"] + one["call"] for one in times), 50, 500)
 
 
 def first_instruction(server, window, name: str) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import places
 from harness.code_server import VERSION, CodeServer, Window
-from harness.dap import line_of
+from harness.dap import free_port, line_of
 from harness.scene import Asked, ClusterScene
 from harness.testing import alive, contains, equal, eventually, limit
 
@@ -100,7 +101,8 @@ def stop_by_request(scene, server, window, program: Program, text: str, name: st
 
 def f5_to_answer(program: Program):
     """The whole of the main job: F5, the picker, a stop by a request from the cluster, its variables, the local answer."""
-    with scene_with_editor() as (scene, server):
+    # A port that may be had here, so that nothing is to be warned of.
+    with scene_with_editor(port=free_port()) as (scene, server):
         folder = program.folder(server, program.name)
         with Window(server, folder, program.name) as window:
             window.set_breakpoint(program.file, program.line)
@@ -114,7 +116,8 @@ def f5_to_answer(program: Program):
             window.keep("stopped")
             window.press("F5")
             scene.check(asked.answer() | ({"address": scene.name_address} if program is C else {}), f"hello {program.name}", program.name, local=True)
-            eventually(lambda: "$(arrow-down) 0" not in window.status(), "the status item counts", 10)
+            eventually(lambda: re.search(r"running\W+[1-9]", window.status()), f"the status item counts: {window.status()}", 10)
+            equal(window.warnings(), [], "what the status item warns of")
             window.keep("answered")
             window.press("Shift+F5")
             eventually(lambda: not window.debugging(), "debugging ends", 20)

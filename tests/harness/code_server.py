@@ -197,14 +197,14 @@ class Window:
     def run(self, code: str, argument=None):
         return self.browser.run(code, argument)
 
-    def keep(self, step: str):
-        """Keeps a picture of what is seen now."""
+    def keep(self, step: str, of: str | None = None):
+        """Keeps a picture of what is seen now, or of one element of it."""
         self.shots += 1
         path = self.pictures / f"{self.shots:02}-{step}.png"
         image = path.with_suffix(".part")
         taken = self.server.folder / "shot.png"
         try:
-            self.run("await page.screenshot({path: argument})", str(taken))
+            self.run("await (argument[1] ? page.locator(argument[1]).first() : page).screenshot({path: argument[0]})", [str(taken), of])
             shutil.copyfile(taken, image)
             image.rename(path)
         except AssertionError:
@@ -288,6 +288,14 @@ class Window:
     def status(self) -> str:
         """The text of our live item in the status bar; empty when nothing runs."""
         return " ".join(self.texts("[id='mirrord-ide.mirrord-ide.mirrord.sessions']")).strip()
+
+    def warnings(self) -> list[str]:
+        """The lines of our live item's tooltip, if it warns of anything."""
+        if not self.count("[id='mirrord-ide.mirrord-ide.mirrord.sessions'] .codicon-warning"):
+            return []
+        self.run("await page.hover(argument)", "[id='mirrord-ide.mirrord-ide.mirrord.sessions']")
+        self.wait_for(".monaco-hover .codicon-warning")
+        return self.texts(".monaco-hover p")
 
     def debugging(self) -> bool:
         return self.run("return await page.locator('.debug-toolbar').isVisible()")

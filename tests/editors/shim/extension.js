@@ -30,10 +30,25 @@ const debugpy = () => new vscode.DebugAdapterExecutable(process.env.SHIM_PYTHON,
 
 const lldb = (session) => new vscode.DebugAdapterExecutable(session.configuration.debugAdapterExecutable ?? process.env.SHIM_LLDB_DAP, []);
 
+/** The table that "Developer: Startup Performance" shows: for each extension how long its code took to load, and its activation. */
+async function activations() {
+    await vscode.commands.executeCommand("perfview.show");
+    for (let tries = 0; tries < 100; tries++) {
+        const shown = vscode.workspace.textDocuments.find(({ uri }) => uri.scheme === "perf")?.getText() ?? "";
+        if (shown.includes("Extension Activation Stats")) {
+            const rows = shown.split("\n").map((line) => line.split("|").map((cell) => cell.trim())).filter((row) => row.length > 6);
+            return tell({ what: "activations", of: Object.fromEntries(rows.map(([, name, , load, call, finish]) => [name, { load: +load, call: +call, finish: +finish }])) });
+        }
+        await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    tell({ what: "error", message: "the activation times are not shown" });
+}
+
 exports.activate = (context) => {
     const register = (type, make) => vscode.debug.registerDebugAdapterDescriptorFactory(type, { createDebugAdapterDescriptor: make });
     const of = (session) => ({ session: session.id, name: session.name, type: session.type, child: Boolean(session.parentSession) });
     context.subscriptions.push(
+        vscode.commands.registerCommand("shim.activations", activations),
         register("debugpy", debugpy),
         register("go", dlv),
         register("lldb-dap", lldb),
