@@ -276,6 +276,24 @@ impl FileServer {
         }
     }
 
+    /// The folder of this machine in which descriptors of ours lie; `None` where they lie nowhere on it.
+    #[must_use]
+    pub fn view(&self) -> Option<&Path> {
+        match &self.serving {
+            Serving::Fuse(server) => server.mountpoint(),
+            Serving::Memfd(store) => Some(store.folder()),
+        }
+    }
+
+    /// The pod's path of one in [`FileServer::view`].
+    #[must_use]
+    pub fn pod_path_in_view(&self, path: &[u8]) -> Option<Vec<u8>> {
+        match &self.serving {
+            Serving::Fuse(server) => server.mountpoint().and_then(|_| server.pod_path(server.dev(), path)),
+            Serving::Memfd(store) => store.pod_path(path),
+        }
+    }
+
     /// The pod's path of a descriptor of ours, from its `st_dev` and its `/proc/PID/fd/N` text: what a path relative
     /// to it starts from.
     #[must_use]

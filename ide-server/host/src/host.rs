@@ -199,7 +199,7 @@ fn serve_child(
     if !server.why_not().is_empty() {
         tracing::info!(why = server.why_not(), "a better way to serve files is not to be had");
     }
-    let places = Places::compile(&ticket.files, &welcome.mounts)
+    let places = Places::compile(&ticket.files, &welcome.mounts, server.view())
         .map_err(|error| failure("config-invalid", error.to_string(), "check feature.fs"))?;
     let policy = policy::to_text(places.table().to_bytes());
     let mut paths = Paths::new(places, Arc::new(server));

@@ -6,6 +6,7 @@
 use policy::{PathTable, RuleKind, Verdict};
 use protocol::host::{FilePlan, FileRule, PathPattern, Place};
 use regex::bytes::{Regex, RegexBuilder};
+use std::path::Path;
 
 /// A compiled plan.
 #[derive(Debug)]
@@ -26,9 +27,17 @@ pub struct BadRule {
 }
 
 impl Places {
-    /// Compiles `plan`, with `mounts` of the pod as further trees when the plan asks for them.
-    pub fn compile(plan: &FilePlan, mounts: &[String]) -> Result<Self, BadRule> {
-        let mut rules = plan.rules.clone();
+    /// Compiles `plan`, with `mounts` of the pod as further trees when the plan asks for them. `view` is the folder of
+    /// this machine in which what is open of the pod's lies: the layer must not take it for local.
+    pub fn compile(plan: &FilePlan, mounts: &[String], view: Option<&Path>) -> Result<Self, BadRule> {
+        let mut rules = Vec::new();
+        rules.extend(view.and_then(Path::to_str).map(|view| FileRule {
+            pattern: PathPattern::Tree,
+            text: view.to_owned(),
+            place: Place::RemoteRead,
+            origin: format!("what is open of the target's files lies in {view}"),
+        }));
+        rules.extend_from_slice(&plan.rules);
         if plan.discovered_mounts {
             rules.extend(mounts.iter().map(|mount| FileRule {
                 pattern: PathPattern::Tree,
@@ -142,12 +151,13 @@ mod tests {
             fallback: Place::Local,
             discovered_mounts: true,
         };
-        let places = Places::compile(&plan, &["/data".into()]).unwrap();
+        let places = Places::compile(&plan, &["/data".into()], Some(Path::new("/home/me/view"))).unwrap();
         assert_eq!(places.of(b"/etc/app/a.pem"), Place::RemoteRead);
         assert_eq!(places.of(b"/srv/key.pem"), Place::Hidden, "the expression stands first");
         assert_eq!(places.of(b"/etc/hosts"), Place::RemoteRead);
         assert_eq!(places.of(b"/etc/hosts2"), Place::Local);
         assert_eq!(places.of(b"/data/x"), Place::RemoteRead);
+        assert_eq!(places.of(b"/home/me/view/0/x"), Place::RemoteRead);
         assert_eq!(places.explain(b"/data").1, "/data is a mount of the target");
         assert_eq!(places.explain(b"/usr/lib").1, "no rule names it");
     }

@@ -26,7 +26,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -148,6 +148,11 @@ impl Server {
         let opened = open_below(&self.root, &found.path, flags);
         lock(&self.shared.tree).unpin(&chain);
         opened
+    }
+
+    /// Where the mount is on this machine.
+    pub(super) fn mountpoint(&self) -> Option<&Path> {
+        self.mountpoint.as_deref()
     }
 
     /// The pod's path behind a `/proc/PID/fd/N` text.

@@ -77,6 +77,10 @@ impl Store {
         Self { pod, folder, kept: Mutex::default(), shadows: Mutex::default() }
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(super) fn open(&self, mut found: Found, flags: i32) -> Result<OwnedFd, Errno> {
         match found.kind() {
             libc::S_IFREG if flags & libc::O_PATH == 0 => {

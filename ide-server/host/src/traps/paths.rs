@@ -9,6 +9,7 @@ use crate::sys::{self, Errno};
 use protocol::host::Place;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 /// Files of the session, as the traps need them.
@@ -157,6 +158,11 @@ impl Paths {
         };
         let mut buffer = vec![0; absolute.len() + 1];
         let normal = policy::normalize(&absolute, &mut buffer).ok_or(libc::ENOENT)?.to_vec();
+        // As readlink(2) of a descriptor may have told it.
+        if let Some(path) = self.files.pod_path_in_view(&normal) {
+            let place = self.places.of(&path);
+            return Ok(Located { absolute: path.clone(), normal: path, place });
+        }
         let place = self.places.of(&normal);
         Ok(Located { absolute, normal, place })
     }
@@ -169,14 +175,15 @@ impl Paths {
         } else {
             format!("/proc/{tid}/fd/{dirfd}")
         };
-        let text = std::fs::read_link(link).map_err(|e| e.raw_os_error().unwrap_or(libc::EBADF))?;
+        let text = std::fs::read_link(&link).map_err(|e| e.raw_os_error().unwrap_or(libc::EBADF))?;
         let text = std::os::unix::ffi::OsStringExt::into_vec(text.into_os_string());
         // Only the mount of our own namespace shows the pod's path as it is, and only while it is there.
         let plain = self.files.backend() == Backend::FuseUserns && !text.ends_with(b" (deleted)");
         if plain || dirfd == libc::AT_FDCWD {
             return Ok(text);
         }
-        let dev = stat_of(&call.caller.descriptor(dirfd)?)?.st_dev;
+        // By /proc and not by a copy of the descriptor, which containers refuse.
+        let dev = std::fs::metadata(link).map_err(|e| e.raw_os_error().unwrap_or(libc::EBADF))?.dev();
         Ok(self.files.pod_path(dev, &text).unwrap_or(text))
     }
 
