@@ -6,6 +6,7 @@
 mod explain;
 mod failure;
 mod layer;
+mod mode;
 mod processes;
 mod running;
 mod streams;
@@ -130,7 +131,12 @@ fn serve(front: &mut Front) -> Result<(), Box<Failure>> {
     if ticket.hostname {
         traps.extend(filter::hostname_traps());
     }
-    let child = launch::fork(program, &filter::program(&traps, cookie), cookie)?;
+    let copying = filter::program(&traps, cookie);
+    if network {
+        traps.extend(filter::making_traps(!ticket.network.unix_streams.is_empty()));
+    }
+    let filters = launch::Filters { copying, making: filter::program(&traps, cookie) };
+    let child = launch::fork(program, &filters, cookie)?;
     let child_pid = child.pid;
     let outcome = serve_child(front, &ticket, command, Forked { child, helpers, cookie }, prepared);
     if outcome.is_err() {
@@ -195,10 +201,9 @@ fn serve_child(
         .map_err(|error| internal("files of the pod cannot be served", &error))?;
     let layer = ticket.layer.as_deref().filter(|path| is_preloadable(path));
     let engine = if layer.is_some() { "hybrid" } else { "traps" };
-    let mode = format!("{engine}, files by {}", server.backend());
-    if !server.why_not().is_empty() {
-        tracing::info!(why = server.why_not(), "a better way to serve files is not to be had");
-    }
+    let no_copies = child.no_copies.filter(|_| Sockets::enabled(&ticket.network));
+    let mode = mode::words(engine, &server, no_copies);
+    let less = mode::less(&server, no_copies);
     let places = Places::compile(&ticket.files, &welcome.mounts, server.view())
         .map_err(|error| failure("config-invalid", error.to_string(), "check feature.fs"))?;
     let policy = policy::to_text(places.table().to_bytes());
@@ -217,6 +222,7 @@ fn serve_child(
         incoming,
         runtime.handle(),
         Arc::clone(&journal),
+        no_copies.is_some(),
     )
     .map_err(|error| internal("sockets cannot be served", &error))?;
     check_incoming(ticket, &welcome)?;
@@ -264,6 +270,9 @@ fn serve_child(
     })?;
     open_control(&runtime, folder, &journal, &state)?;
     runtime.spawn(show_notices(journal.follow(), events_tx.clone()));
+    if let Some(less) = less {
+        journal.warn("less-than-usual", less);
+    }
     child.run(&command, &environment)?;
     close_inherited(&front.socket);
     front.tell(&ToFront::Started { pid, mode });
@@ -300,6 +309,7 @@ fn attend(
             }
             Event::ProgramEnded { code, signal } => {
                 program_ended = true;
+                sockets.let_go_of_closed();
                 // What the program left running may go on serving.
                 if debuggee.is_alone() {
                     sockets.give_all_back(GIVE_BACK);

@@ -5,9 +5,10 @@
 use crate::env::Environment;
 use crate::sys::{self, Errno};
 use crate::traps::filter;
+use crate::traps::notify::Listener;
 use std::ffi::{CString, OsString};
 use std::io::{IoSliceMut, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -42,6 +43,18 @@ pub enum LaunchError {
         /// EBUSY, EINVAL, EPERM, ENOSYS …
         errno: Errno,
     },
+    /// The program's memory may not be read, or not be written.
+    #[error("the kernel refuses to look into the program's memory: {}", describe(*.errno))]
+    Memory {
+        /// EPERM …
+        errno: Errno,
+    },
+    /// No descriptor can be given to the program.
+    #[error("the kernel refuses to give the program open files: {}", describe(*.errno))]
+    Giving {
+        /// EPERM, ENOSYS …
+        errno: Errno,
+    },
     /// execve(2) failed.
     #[error("{program} cannot be run: {}", describe(*.errno))]
     Exec {
@@ -67,6 +80,8 @@ impl LaunchError {
             Self::Privileged { .. } => "program-privileged",
             Self::OtherArchitecture { .. } => "program-architecture",
             Self::Filter { .. } => "seccomp-refused",
+            Self::Memory { .. } => "memory-refused",
+            Self::Giving { .. } => "giving-refused",
             Self::Exec { .. } => "program-not-run",
             Self::Child(_) => "launch-failed",
         }
@@ -88,10 +103,25 @@ impl LaunchError {
             Self::Filter { .. } => {
                 "this container or sandbox forbids seccomp filters; run outside it or allow seccomp(2)".into()
             }
+            Self::Memory { .. } => {
+                "set kernel.yama.ptrace_scope to 1 or 0; in a container, start it with --cap-add SYS_PTRACE".into()
+            }
+            Self::Giving { .. } => {
+                "this container or sandbox forbids ioctl(2) on seccomp listeners; run outside it or allow it".into()
+            }
             Self::Exec { .. } => "try the same command without mirrord-ide".into(),
             Self::Child(_) => "try again; the session's host.log says more".into(),
         }
     }
+}
+
+/// The filters to choose from, by what the kernel lets this process do to a child of its own.
+#[derive(Debug)]
+pub struct Filters {
+    /// Where descriptors can be copied from the child.
+    pub copying: Vec<libc::sock_filter>,
+    /// Where not: then the program's sockets are made for it.
+    pub making: Vec<libc::sock_filter>,
 }
 
 /// The child, with its filter on.
@@ -99,6 +129,8 @@ impl LaunchError {
 pub struct Waiting {
     /// Its process id.
     pub pid: i32,
+    /// Why descriptors cannot be copied from it, if they cannot.
+    pub no_copies: Option<Errno>,
     /// The listening end of its filter.
     listener: OwnedFd,
     child: Ready,
@@ -178,23 +210,46 @@ fn has_capabilities(path: &Path) -> bool {
 /// Forks the child. It has the filter on when this returns.
 ///
 /// # Errors
-/// The filter was refused, or there is no room for a process.
-pub fn fork(program: PathBuf, filter: &[libc::sock_filter], cookie: u64) -> Result<Waiting, LaunchError> {
-    let (ours, theirs) = UnixStream::pair()?;
+/// The filter was refused, or something without which no trapped call can be answered, or there is no room for a
+/// process.
+pub fn fork(program: PathBuf, filters: &Filters, cookie: u64) -> Result<Waiting, LaunchError> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    // The child has it at the same address.
+    let known = Box::new(cookie);
     // SAFETY: this process has one thread, so the child may do as it likes.
     let pid = unsafe { libc::fork() };
     match pid {
         -1 => Err(std::io::Error::last_os_error().into()),
         0 => {
             drop(ours);
-            become_program(theirs, filter, cookie)
+            become_program(theirs, filters, cookie)
         }
         _ => {
+            check_memory(pid, &known)?;
+            let no_copies = check_copies(pid, theirs.as_raw_fd()).err();
             drop(theirs);
+            ours.write_all(&[no_copies.is_some().into()])?;
             let listener = receive_listener(&ours)?;
-            Ok(Waiting { pid, listener, child: Ready { socket: ours, program } })
+            Listener::check_giving(&listener).map_err(|errno| LaunchError::Giving { errno })?;
+            Ok(Waiting { pid, no_copies, listener, child: Ready { socket: ours, program } })
         }
     }
+}
+
+/// Tries what every trapped call with a pointer needs, on something that the child has too.
+fn check_memory(child: i32, known: &u64) -> Result<(), LaunchError> {
+    let address = std::ptr::from_ref(known) as u64;
+    let mut bytes = [0u8; 8];
+    let tried = sys::read_memory(child as u32, address, &mut bytes)
+        .and_then(|n| if bytes[..n] == known.to_ne_bytes() { Ok(()) } else { Err(libc::EFAULT) })
+        .and_then(|()| sys::write_memory(child as u32, address, &bytes));
+    tried.map_err(|errno| LaunchError::Memory { errno })
+}
+
+/// Tries to copy a descriptor that the child has.
+fn check_copies(child: i32, fd: RawFd) -> Result<(), Errno> {
+    let pidfd = sys::pidfd_open(child as u32, 0)?;
+    sys::pidfd_getfd(pidfd.as_fd(), fd).map(drop)
 }
 
 impl Waiting {
@@ -258,8 +313,8 @@ fn receive_listener(socket: &UnixStream) -> Result<OwnedFd, LaunchError> {
 }
 
 /// The child's life. Whatever fails is told as an errno on the socket.
-fn become_program(mut socket: UnixStream, filter: &[libc::sock_filter], cookie: u64) -> ! {
-    let errno = match try_to_become_program(&mut socket, filter, cookie) {
+fn become_program(mut socket: UnixStream, filters: &Filters, cookie: u64) -> ! {
+    let errno = match try_to_become_program(&mut socket, filters, cookie) {
         Err(errno) => errno,
         Ok(never) => match never {},
     };
@@ -271,15 +326,17 @@ fn become_program(mut socket: UnixStream, filter: &[libc::sock_filter], cookie: 
 
 fn try_to_become_program(
     socket: &mut UnixStream,
-    code: &[libc::sock_filter],
+    filters: &Filters,
     cookie: u64,
 ) -> Result<std::convert::Infallible, Errno> {
+    let io = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
     // Should the host be killed, trapped calls would fail with ENOSYS for ever.
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)?;
-    let listener = filter::install(code)?;
+    let mut chosen = [0u8; 1];
+    socket.read_exact(&mut chosen).map_err(io)?;
+    let listener = filter::install(if chosen == [0] { &filters.copying } else { &filters.making })?;
     send_listener(socket, &listener, cookie)?;
     drop(listener);
-    let io = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
     let mut list = || -> Result<Vec<CString>, Errno> {
         let mut word = [0u8; 4];
         socket.read_exact(&mut word).map_err(io)?;

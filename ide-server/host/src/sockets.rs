@@ -3,12 +3,15 @@
 //! A socket stays the program's own. To connect it to the pod, the session host takes a duplicate and connects that to
 //! a relay of its own on loopback; the relay's bytes travel over the link. Names (`getpeername` and the like) are told
 //! as they would be in the pod. Sockets are known by SO_COOKIE, which is never reused, unlike descriptors and inodes.
+//! Where sockets cannot be duplicated they are made for the program, see [`made`].
 
 pub mod addr;
 mod datagrams;
 mod incoming;
+mod made;
 mod outgoing;
 mod relay;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -36,7 +39,17 @@ pub struct Sockets {
     runtime: tokio::runtime::Handle,
     journal: Arc<Journal>,
     relay: relay::Relay,
+    /// Where the program's sockets cannot be copied.
+    made: Option<made::Made>,
     state: Mutex<State>,
+}
+
+/// A socket of the program's.
+struct Socket {
+    /// What it is known by.
+    cookie: u64,
+    /// The socket itself. One that was made for the program cannot be had any more once it is connected.
+    fd: Option<Arc<OwnedFd>>,
 }
 
 /// What is known of the pod's network.
@@ -131,7 +144,8 @@ struct Accepted {
 }
 
 impl Sockets {
-    /// Makes the relays and starts to hand in what comes for subscribed ports.
+    /// Makes the relays and starts to hand in what comes for subscribed ports. `makes` says that the program's sockets
+    /// cannot be copied and are made for it.
     ///
     /// # Errors
     /// When loopback cannot be bound, or a pattern of the plan is none.
@@ -142,6 +156,7 @@ impl Sockets {
         incoming: crate::agent_link::IncomingRx,
         runtime: &tokio::runtime::Handle,
         journal: Arc<Journal>,
+        makes: bool,
     ) -> anyhow::Result<Arc<Self>> {
         let unix_streams = plan.unix_streams.iter().map(|text| Regex::new(text)).collect::<Result<_, _>>()?;
         let sockets = Arc::new(Self {
@@ -152,8 +167,18 @@ impl Sockets {
             link,
             runtime: runtime.clone(),
             journal,
+            made: makes.then(made::Made::new).transpose()?,
             state: Mutex::default(),
         });
+        if makes {
+            let sockets = Arc::clone(&sockets);
+            runtime.spawn(async move {
+                loop {
+                    tokio::time::sleep(made::PERIOD).await;
+                    sockets.let_go_of_closed();
+                }
+            });
+        }
         runtime.spawn(incoming::hand_in(Arc::clone(&sockets), incoming));
         Ok(sockets)
     }
@@ -175,6 +200,7 @@ impl Sockets {
     /// Decides a call.
     pub fn decide(self: &Arc<Self>, call: Call) -> Verdict {
         let answer = match call.nr {
+            libc::SYS_socket => self.make(&call),
             libc::SYS_connect => return outgoing::connect(self, call),
             libc::SYS_bind => incoming::bind(self, &call),
             libc::SYS_listen => return incoming::listen(self, call),
@@ -192,23 +218,61 @@ impl Sockets {
         Verdict::Now(Answer::from_result(answer))
     }
 
-    fn socket(&self, call: &Call) -> Result<(OwnedFd, u64), Errno> {
+    /// What a socket is known by, and the socket where it can be had.
+    fn look(&self, call: &Call) -> Result<Socket, Errno> {
+        if let Some(made) = &self.made {
+            let (cookie, fd) = made.find(call.tid(), call.int(0))?;
+            return Ok(Socket { cookie, fd });
+        }
         let fd = call.caller.descriptor(call.int(0))?;
         let cookie = sys::socket_cookie(&fd)?;
-        Ok((fd, cookie))
+        Ok(Socket { cookie, fd: Some(Arc::new(fd)) })
+    }
+
+    /// A socket that must be had.
+    fn socket(&self, call: &Call) -> Result<(Arc<OwnedFd>, u64), Errno> {
+        let socket = self.look(call)?;
+        Ok((socket.fd.ok_or(libc::EPERM)?, socket.cookie))
+    }
+
+    /// socket(2).
+    fn make(&self, call: &Call) -> Result<Answer, Errno> {
+        let Some((inode, answer)) = self.made.as_ref().and_then(|made| made.make(call)) else {
+            return Ok(Answer::Continue);
+        };
+        let mut state = lock(&self.state);
+        // Of another socket, long gone.
+        state.remote.remove(&inode);
+        state.moved.remove(&inode);
+        drop(state);
+        Ok(answer)
+    }
+
+    /// The program's socket is connected: what was kept of it must not keep the connection open.
+    fn let_go(&self, cookie: u64) {
+        if let Some(made) = &self.made {
+            made.let_go(cookie);
+        }
+    }
+
+    /// What programs have closed must not stay open here.
+    pub fn let_go_of_closed(&self) {
+        if let Some(made) = &self.made {
+            made.let_go_of_closed();
+        }
     }
 
     /// getsockname(2).
     fn own_name(&self, call: &Call) -> Result<Answer, Errno> {
-        let Ok((fd, cookie)) = self.socket(call) else { return Ok(Answer::Continue) };
-        let Some(family) = inet_family(&fd) else { return Ok(Answer::Continue) };
+        let Ok(socket) = self.look(call) else { return Ok(Answer::Continue) };
+        let Some(End { family, peer }) = self.far_end(call, &socket) else { return Ok(Answer::Continue) };
         let told = {
             let state = lock(&self.state);
-            match state.remote.get(&cookie) {
+            match state.remote.get(&socket.cookie) {
                 Some(remote) => remote.pod_addr,
-                None => match state.moved.get(&cookie) {
+                None => match state.moved.get(&socket.cookie) {
                     Some(asked) => Some(*asked),
-                    None => accepted(&state, &fd).map(|accepted| accepted.pod_addr),
+                    None => accepted(&state, peer).map(|accepted| accepted.pod_addr),
                 },
             }
         };
@@ -220,24 +284,49 @@ impl Sockets {
 
     /// getpeername(2).
     fn peer_name(&self, call: &Call) -> Result<Answer, Errno> {
-        let Ok((fd, cookie)) = self.socket(call) else { return Ok(Answer::Continue) };
-        let Some(family) = inet_family(&fd) else {
-            let remote = lock(&self.state).remote.get(&cookie).cloned();
-            return remote.map_or(Ok(Answer::Continue), |remote| tell(call, &remote.peer));
+        let Ok(socket) = self.look(call) else { return Ok(Answer::Continue) };
+        let Some(End { family, peer }) = self.far_end(call, &socket) else {
+            let remote = lock(&self.state).remote.get(&socket.cookie).cloned();
+            return match remote {
+                Some(remote) if addr::inet(&remote.peer).is_none() => tell(call, &remote.peer),
+                _ => Ok(Answer::Continue),
+            };
         };
         let told = {
             let state = lock(&self.state);
-            match state.remote.get(&cookie) {
+            match state.remote.get(&socket.cookie) {
                 Some(remote) => Some(remote.peer.clone()),
-                None => accepted(&state, &fd).map(|accepted| addr::encode(accepted.peer_addr, family)),
+                None => accepted(&state, peer).map(|accepted| addr::encode(accepted.peer_addr, family)),
             }
         };
         // A connect that has failed since must be told by the kernel.
         match told {
-            Some(address) if sys::peer_name(&fd).is_ok() => tell(call, &address),
+            Some(address) if peer.is_some() => tell(call, &address),
             _ => Ok(Answer::Continue),
         }
     }
+
+    /// What an internet socket really is connected to; `None` for others.
+    fn far_end(&self, call: &Call, socket: &Socket) -> Option<End> {
+        match &socket.fd {
+            Some(fd) => {
+                let peer = sys::peer_name(fd).ok().and_then(|raw| addr::inet(&raw));
+                Some(End { family: inet_family(fd)?, peer })
+            }
+            None => {
+                let table::Connection { family, peer } = table::connection(call.tid(), socket.cookie)?;
+                Some(End { family, peer: Some(addr::plain(peer)) })
+            }
+        }
+    }
+}
+
+/// Of an internet socket.
+struct End {
+    /// AF_INET or AF_INET6.
+    family: i32,
+    /// The other end, if it is connected.
+    peer: Option<SocketAddr>,
 }
 
 fn tell(call: &Call, address: &[u8]) -> Result<Answer, Errno> {
@@ -245,12 +334,8 @@ fn tell(call: &Call, address: &[u8]) -> Result<Answer, Errno> {
     Ok(Answer::Value(0))
 }
 
-fn accepted<'a>(state: &'a State, fd: &OwnedFd) -> Option<&'a Accepted> {
-    if state.accepted.is_empty() {
-        return None;
-    }
-    let peer = addr::inet(&sys::peer_name(fd).ok()?)?;
-    state.accepted.get(&peer)
+fn accepted(state: &State, peer: Option<SocketAddr>) -> Option<&Accepted> {
+    state.accepted.get(&peer?)
 }
 
 fn inet_family(fd: &OwnedFd) -> Option<i32> {

@@ -3,6 +3,7 @@
 //! All `unsafe` of the traps and sockets lives here; callers pass slices and owned descriptors.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
 
 /// A Linux error number, as errno(3) names it.
 pub type Errno = i32;
@@ -28,7 +29,12 @@ pub fn read_memory(pid: u32, address: u64, buffer: &mut [u8]) -> Result<usize, E
     let remote = libc::iovec { iov_base: address as *mut _, iov_len: buffer.len() };
     // SAFETY: `local` is the caller's own buffer; the kernel checks the remote range.
     let n = unsafe { libc::process_vm_readv(pid as i32, &local, 1, &remote, 1, 0) };
-    check(n as libc::c_long).map(|n| n as usize)
+    match check(n as libc::c_long) {
+        Err(refusal @ (libc::EPERM | libc::ENOSYS)) => {
+            memory_file(pid, refusal, |file| file.read_at(buffer, address))
+        }
+        result => result.map(|n| n as usize),
+    }
 }
 
 /// Writes another process's memory, whole or not at all as far as one page allows.
@@ -40,8 +46,25 @@ pub fn write_memory(pid: u32, address: u64, bytes: &[u8]) -> Result<(), Errno> {
     let remote = libc::iovec { iov_base: address as *mut _, iov_len: bytes.len() };
     // SAFETY: the kernel only reads `local`, and checks the remote range.
     let n = unsafe { libc::process_vm_writev(pid as i32, &local, 1, &remote, 1, 0) };
-    let n = check(n as libc::c_long)? as usize;
+    let n = match check(n as libc::c_long) {
+        Err(refusal @ (libc::EPERM | libc::ENOSYS)) => {
+            memory_file(pid, refusal, |file| file.write_at(bytes, address))?
+        }
+        result => result? as usize,
+    };
     if n == bytes.len() { Ok(()) } else { Err(libc::EFAULT) }
+}
+
+/// Memory by way of /proc, for containers that refuse the calls made for it; what the kernel itself refuses stays
+/// refused.
+fn memory_file(
+    pid: u32,
+    refusal: Errno,
+    work: impl FnOnce(std::fs::File) -> std::io::Result<usize>,
+) -> Result<usize, Errno> {
+    let file = std::fs::File::options().read(true).write(true).open(format!("/proc/{pid}/mem"));
+    // An address that is not mapped is EIO here.
+    work(file.map_err(|_| refusal)?).map_err(|_| libc::EFAULT)
 }
 
 /// pidfd_open(2).
@@ -54,6 +77,20 @@ pub fn pidfd_open(pid: u32, flags: u32) -> Result<OwnedFd, Errno> {
 pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, fd: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: no memory is passed.
     owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
+}
+
+/// socket(2), close-on-exec here whatever `kind` says.
+pub fn socket(domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: no memory is passed.
+    owned(unsafe { libc::socket(domain, kind | libc::SOCK_CLOEXEC, protocol) }.into())
+}
+
+/// The inode number of an open file.
+pub fn inode(fd: &impl AsRawFd) -> Result<u64, Errno> {
+    // SAFETY: zero is a value of this plain structure.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is ours.
+    check(unsafe { libc::fstat(fd.as_raw_fd(), &mut stat) }.into()).map(|_| stat.st_ino)
 }
 
 /// An integer socket option.
@@ -226,6 +263,16 @@ pub fn sealed_file(name: &std::ffi::CStr, bytes: &[u8]) -> Result<OwnedFd, Errno
 /// Opens an own descriptor once more, with an offset of its own.
 pub fn reopen(fd: &impl AsRawFd, flags: i32) -> Result<OwnedFd, Errno> {
     open_local(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_bytes(), flags, 0)
+}
+
+/// Raises this process's own limit of open files to what it may be raised to. Its children of before keep theirs.
+pub fn raise_file_limit() -> Result<(), Errno> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is ours.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }.into())?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the structure is ours.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }.into()).map(drop)
 }
 
 /// kill(2).

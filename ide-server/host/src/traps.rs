@@ -141,7 +141,8 @@ impl Engine {
                 Some(name) => Verdict::Now(Answer::from_result(uname(&call, name))),
                 None => Verdict::CONTINUE,
             },
-            libc::SYS_connect
+            libc::SYS_socket
+            | libc::SYS_connect
             | libc::SYS_bind
             | libc::SYS_listen
             | libc::SYS_accept

@@ -239,7 +239,7 @@ impl Sockets {
     }
 
     /// The caller's socket, if it has sent through a relay.
-    fn datagram_socket(&self, call: &Call) -> Result<Option<OwnedFd>, Errno> {
+    fn datagram_socket(&self, call: &Call) -> Result<Option<Arc<OwnedFd>>, Errno> {
         if lock(&self.state).datagrams.sockets.is_empty() {
             return Ok(None);
         }

@@ -23,6 +23,9 @@ pub(super) fn bind(sockets: &Arc<Sockets>, call: &Call) -> Result<Answer, sys::E
         return Ok(Answer::Continue);
     };
     let (fd, cookie) = sockets.socket(call)?;
+    if asked.port() != 0 {
+        sockets.let_go_of_closed();
+    }
     if kind(&fd)? == libc::SOCK_DGRAM {
         lock(&sockets.state).datagrams.bound(asked.port());
         return Ok(Answer::Continue);
@@ -90,6 +93,7 @@ impl Sockets {
     fn listen(&self, call: &Call) -> Result<Answer, sys::Errno> {
         let (fd, cookie) = self.socket(call)?;
         if super::inet_family(&fd).is_none() || kind(&fd)? != libc::SOCK_STREAM {
+            self.let_go(cookie);
             return Ok(Answer::Continue);
         }
         sys::listen(&fd, call.int(1))?;
@@ -251,6 +255,7 @@ pub(super) async fn hand_in(sockets: Arc<Sockets>, mut incoming: IncomingRx) {
 async fn hand_in_one(sockets: Arc<Sockets>, connection: IncomingConnection) {
     let IncomingConnection { info, mut stream, unsettled } = connection;
     let pod_port = info.port as u16;
+    sockets.let_go_of_closed();
     let local = {
         let mut state = lock(&sockets.state);
         state.listeners.values_mut().find_map(|listening| {

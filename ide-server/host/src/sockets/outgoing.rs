@@ -4,7 +4,7 @@
 //! EINPROGRESS as usual, and a refusal that comes later shows as a reset.
 
 use super::addr::Address;
-use super::{Remote, Sockets, addr, address_argument, datagrams, kind};
+use super::{Remote, Socket, Sockets, addr, address_argument, datagrams, kind, table};
 use crate::debugger;
 use crate::sys::{self, Errno};
 use crate::traps::notify::Answer;
@@ -79,7 +79,11 @@ pub(super) fn connect(sockets: &Arc<Sockets>, call: Call) -> Verdict {
                 Answer::from_result(sockets.join_unix(&call, raw, To::UnixAbstract(Bytes::from(name))))
             })
         }
-        Address::UnixAbstract(_) | Address::Other => Verdict::CONTINUE,
+        Address::UnixAbstract(_) => {
+            sockets.leave_to_kernel(&call);
+            Verdict::CONTINUE
+        }
+        Address::Other => Verdict::CONTINUE,
     }
 }
 
@@ -90,6 +94,7 @@ fn connect_unix(sockets: &Arc<Sockets>, call: Call, raw: Vec<u8>, path: Vec<u8>)
         return Verdict::fail(libc::ENOENT);
     }
     if !sockets.is_remote_unix(&path) {
+        sockets.leave_to_kernel(&call);
         return Verdict::CONTINUE;
     }
     let sockets = Arc::clone(sockets);
@@ -99,7 +104,8 @@ fn connect_unix(sockets: &Arc<Sockets>, call: Call, raw: Vec<u8>, path: Vec<u8>)
 }
 
 fn connect_inet(sockets: &Arc<Sockets>, call: Call, raw: Vec<u8>, to: SocketAddr, family: i32) -> Verdict {
-    let Ok((fd, cookie)) = sockets.socket(&call) else { return Verdict::CONTINUE };
+    let Ok(Socket { cookie, fd }) = sockets.look(&call) else { return Verdict::CONTINUE };
+    let Some(fd) = fd else { return sockets.connect_again(&call, cookie, to) };
     let Ok(kind) = kind(&fd) else { return Verdict::CONTINUE };
     // A second connect asks how the first one stands.
     let standing = lock(&sockets.state).remote.get(&cookie).map(|remote| remote.relay.clone());
@@ -118,6 +124,9 @@ fn connect_inet(sockets: &Arc<Sockets>, call: Call, raw: Vec<u8>, to: SocketAddr
     match way {
         Way::Local => {
             lock(&sockets.state).remote.remove(&cookie);
+            if kind == libc::SOCK_STREAM {
+                sockets.let_go(cookie);
+            }
             Verdict::CONTINUE
         }
         Way::Own(local) => {
@@ -125,6 +134,7 @@ fn connect_inet(sockets: &Arc<Sockets>, call: Call, raw: Vec<u8>, to: SocketAddr
             if matches!(result, Ok(()) | Err(libc::EINPROGRESS)) {
                 let remote = Remote { peer: raw, pod_addr: None, relay: addr::encode(local, family) };
                 lock(&sockets.state).remote.insert(cookie, remote);
+                sockets.let_go(cookie);
             }
             Verdict::Now(Answer::from_result(result.map(|()| Answer::Value(0))))
         }
@@ -242,6 +252,7 @@ impl Sockets {
         }
         let source = addr::inet(&sys::local_name(fd)?).ok_or(libc::EINVAL)?;
         lock(&self.state).remote.insert(cookie, Remote { peer: raw, pod_addr, relay });
+        self.let_go(cookie);
         let sockets = Arc::clone(self);
         let done = move || lock(&sockets.state).retire(cookie);
         self.relay.announce(source, coming, Box::new(done));
@@ -258,7 +269,33 @@ impl Sockets {
         let relay = super::relay::unix_once(&self.runtime, stream)?;
         sys::connect(&fd, &relay)?;
         lock(&self.state).remote.insert(cookie, Remote { peer: raw, pod_addr: None, relay });
+        self.let_go(cookie);
         Ok(Answer::Value(0))
+    }
+
+    /// A local connect of a Unix socket: nothing of it is needed any more.
+    fn leave_to_kernel(&self, call: &Call) {
+        if self.made.is_some()
+            && let Ok(socket) = self.look(call)
+        {
+            self.let_go(socket.cookie);
+        }
+    }
+
+    /// A connect of a socket that was made for the program and connected before, or that is none of the session's.
+    fn connect_again(&self, call: &Call, cookie: u64, to: SocketAddr) -> Verdict {
+        // Of one that is connected, or about to be, the kernel says so whatever the address.
+        if self.way(to, libc::SOCK_STREAM) == Way::Local || table::connection(call.tid(), cookie).is_some() {
+            return Verdict::CONTINUE;
+        }
+        self.journal.warn(
+            "socket-not-covered",
+            format!(
+                "a connection to {to} was refused: pidfd_getfd is not allowed here, and the program's socket was \
+                 connected before or is older than the session; a container needs --cap-add SYS_PTRACE for this"
+            ),
+        );
+        Verdict::fail(libc::ENETUNREACH)
     }
 }
 

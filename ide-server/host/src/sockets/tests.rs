@@ -24,7 +24,7 @@ async fn what_is_on_its_way_as_a_session_ends_is_given_to_the_pod_before_the_goo
     let runtime = tokio::runtime::Handle::current();
     let journal = Arc::new(Journal::default());
     let sockets =
-        Sockets::start(plan, PodFacts::default(), link.clone(), incoming, &runtime, journal).unwrap();
+        Sockets::start(plan, PodFacts::default(), link.clone(), incoming, &runtime, journal, false).unwrap();
     let ending = std::thread::spawn(move || {
         assert!(sockets.subscribe(80, 9));
         sockets.give_all_back(SOON);

@@ -35,6 +35,8 @@ pub enum When {
     NotNull(u32),
     /// Unless this flag is set in this argument: `fstat` by way of AT_EMPTY_PATH.
     Without(u32, u32),
+    /// When this argument is one of these.
+    OneOf(u32, &'static [u32]),
     /// Whatever the cookie says.
     EvenWithCookie,
 }
@@ -120,6 +122,13 @@ pub fn socket_traps() -> Vec<Trap> {
     ]
 }
 
+/// The trap of making sockets, for where those of the program cannot be copied; `unix` for Unix sockets too.
+pub fn making_traps(unix: bool) -> Vec<Trap> {
+    const INET: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
+    const ALL: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32, libc::AF_UNIX as u32];
+    vec![(libc::SYS_socket, When::OneOf(0, if unix { ALL } else { INET }))]
+}
+
 /// The traps that are always set: programs are watched as they start.
 pub fn process_traps() -> Vec<Trap> {
     vec![(libc::SYS_execve, When::EvenWithCookie), (libc::SYS_execveat, When::EvenWithCookie)]
@@ -169,6 +178,16 @@ pub fn program(traps: &[Trap], cookie: u64) -> Vec<libc::sock_filter> {
                     jump(libc::BPF_JEQ, 0, 0, 1),
                     give(RET_ALLOW),
                 ];
+                block.extend(unless_cookie(cookie));
+                block
+            }
+            When::OneOf(argument, values) => {
+                let mut block = vec![load(low(argument))];
+                for (index, value) in values.iter().enumerate() {
+                    // Over the rest of the list and the ALLOW behind it.
+                    block.push(jump(libc::BPF_JEQ, *value, (values.len() - index) as u8, 0));
+                }
+                block.push(give(RET_ALLOW));
                 block.extend(unless_cookie(cookie));
                 block
             }
@@ -297,6 +316,20 @@ mod tests {
         assert_eq!(run(&code, libc::SYS_statx, [3, 9, empty_path, 0, 0, 0]), RET_ALLOW);
         assert_eq!(run(&code, libc::SYS_read, [3, 9, 9, 0, 0, 0]), RET_ALLOW);
         assert_eq!(run(&code, libc::SYS_io_uring_setup, [0; 6]), RET_ERRNO | libc::ENOSYS as u32);
+    }
+
+    #[test]
+    fn only_sockets_of_the_domains_named_are_made_for_the_program() {
+        for unix in [false, true] {
+            let mut traps = all();
+            traps.extend(making_traps(unix));
+            let code = program(&traps, 1);
+            let of = |domain: i32| run(&code, libc::SYS_socket, [domain as u64, 1, 0, 0, 0, 0]);
+            assert_eq!(of(libc::AF_INET), RET_NOTIFY);
+            assert_eq!(of(libc::AF_INET6), RET_NOTIFY);
+            assert_eq!(of(libc::AF_UNIX), if unix { RET_NOTIFY } else { RET_ALLOW });
+            assert_eq!(of(libc::AF_NETLINK), RET_ALLOW);
+        }
     }
 
     #[test]

@@ -91,6 +91,23 @@ impl Listener {
         listener
     }
 
+    /// Whether descriptors can be given to callers.
+    ///
+    /// # Errors
+    /// Why not: an outer filter's EPERM or ENOSYS, say.
+    pub fn check_giving(listener: &OwnedFd) -> Result<(), Errno> {
+        // No call has this id: the kernel gets as far as to look for it.
+        let add =
+            AddFd { id: 0, flags: ADDFD_SEND, srcfd: listener.as_raw_fd() as u32, newfd: 0, newfd_flags: 0 };
+        // SAFETY: the structure is the kernel's.
+        let result = unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_ADDFD as _, &add) };
+        match errno() {
+            _ if result >= 0 => Ok(()),
+            libc::ENOENT => Ok(()),
+            refusal => Err(refusal),
+        }
+    }
+
     /// Waits for the next call. `None` once no process is left under the filter.
     pub fn receive(&self) -> Result<Option<Notification>, Errno> {
         loop {

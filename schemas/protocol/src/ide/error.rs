@@ -198,9 +198,14 @@ impl ErrorData {
 
     /// A session host's failure under the kind that its word stands for.
     pub fn from_failure(failure: &Failure) -> Self {
-        let kind = ErrorKind::ALL.iter().copied().find(|kind| kind.word() == failure.kind);
-        let mut data = Self::new(kind.unwrap_or(ErrorKind::Internal), &failure.message, &failure.help);
-        if kind.is_none() {
+        let kind = match failure.kind.as_str() {
+            "seccomp-refused" | "memory-refused" | "giving-refused" => ErrorKind::LayerUnsupported,
+            word => {
+                ErrorKind::ALL.iter().copied().find(|kind| kind.word() == word).unwrap_or(ErrorKind::Internal)
+            }
+        };
+        let mut data = Self::new(kind, &failure.message, &failure.help);
+        if kind.word() != failure.kind {
             data = data.fact("failure", &failure.kind);
         }
         data.retryable = failure.retryable;
