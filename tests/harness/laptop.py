@@ -34,6 +34,8 @@ class Laptop:
         self.env |= {"MIRRORD_IDE_STATE_DIR": str(self.state), "XDG_CACHE_HOME": str(self.cache), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         self.env |= env or {}
         self.started: list[Session] = []
+        # What the product is run by, if anything.
+        self.prefix: list[str] = []
         self.user: dict = {}
         if os.geteuid() == 0 and "MIRRORD_TEST_ROOT" in os.environ:
             # Under the runner root keeps the cluster, and the product runs without any privilege.
@@ -48,7 +50,7 @@ class Laptop:
         self.close()
 
     def command(self, words) -> list[str]:
-        return [str(self.binary), *map(str, words)]
+        return [*self.prefix, str(self.binary), *map(str, words)]
 
     def run(self, *words, timeout=30.0, env=None, cwd=None, input=None) -> subprocess.CompletedProcess:
         """Runs one command of the product to its end."""
