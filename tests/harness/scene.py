@@ -196,16 +196,16 @@ class ClusterScene(Scene):
     """The sample on node 2 of the test cluster, asked from node 1; the product runs as the cluster's developer."""
 
     def __init__(self, program="python", user="developer", port: int | None = None, config: dict | None = None,
-                 beside: "ClusterScene | None" = None, node="node-2", **options):
+                 beside: "ClusterScene | None" = None, node="node-2", laptop=Laptop, **options):
         self.beside = beside
         self.cluster = Cluster(kubeconfig(), "sample")
         self.sample = Sample(self.cluster, program, node=node, client_node="node-1", port=port, **options)
-        self.user, self.config, self.port, self.program = user, config, self.sample.port, program
+        self.user, self.config, self.port, self.program, self.new_laptop = user, config, self.sample.port, program, laptop
 
     def __enter__(self):
         sample = self.sample.__enter__()
         try:
-            self.laptop = self.beside.laptop if self.beside else Laptop(env={"KUBECONFIG": str(kubeconfig(self.user))})
+            self.laptop = self.beside.laptop if self.beside else self.new_laptop(env={"KUBECONFIG": str(kubeconfig(self.user))})
             self.target = f"deployment/{sample.label}"
             self.options = []
             if self.config is not None:

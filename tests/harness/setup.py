@@ -155,9 +155,15 @@ def cluster(install: bool):
         packages({"podman": has("podman")}, install)
     except Missing as reason:
         say(f"no container engine here, its tests are skipped: {reason}")
+    try:
+        packages({"fuse3": has("fusermount3")}, install)
+    except Missing as reason:
+        say(f"mounts by fusermount3 are not tried: {reason}")
     build = places.ROOT / "tests/cluster/build"
     say("building the test cluster's parts (minutes when new)")
     run([build])
+    source, made = places.ROOT / "tests/cluster/docker", places.cache() / "bin/docker-default"
+    stamped(made, [source], lambda: run(["go", "build", "-trimpath", "-o", made, "."], cwd=source, env=os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}))
 
 
 def adapters(install: bool):
