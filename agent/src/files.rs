@@ -1,9 +1,12 @@
-//! The target's files, for reading: lookups with stat, content and listing in one answer, kept files, figures.
+//! The target's files: lookups with stat, content and listing in one answer, kept files, figures; and what changes them.
 //!
 //! Everything here blocks, on slow disks for long: callers run it on the blocking threads. `walk` finds, this file
-//! reads. Only regular files and folders are ever opened; a pipe or a device is shown by its stat alone.
+//! reads, `open` and `change` do what needs the rights of the target's program ([`Actor`]). Only regular files and folders are ever opened; a pipe or a device is shown by its stat alone.
 
+mod actor;
+mod change;
 mod list;
+mod open;
 mod walk;
 
 use std::collections::HashMap;
@@ -16,11 +19,15 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use protocol::agent::{Figures, List, Listed, MAX_INLINE, MAX_READ, Read, Statfs, Walk, Walked};
+use protocol::agent::request::Op;
+use protocol::agent::response::Answer;
+use protocol::agent::{Figures, List, Listed, MAX_INLINE, MAX_READ, Read, Statfs, Walk, Walked, Written};
 
 use crate::sync::lock;
 use crate::target::Ids;
 use walk::{Found, Last, Way};
+
+pub(crate) use actor::{Actor, Barred};
 
 /// A link's kept files: as many as a program may usually open.
 const MAX_KEPT: usize = 1024;
@@ -52,6 +59,10 @@ impl Kept {
         Ok(handle)
     }
 
+    fn get(&self, handle: u64) -> Result<Arc<File>, Errno> {
+        lock(&self.files).get(&handle).cloned().ok_or(Errno::EBADF)
+    }
+
     /// Lets go of a file.
     pub(crate) fn close(&self, handle: u64) -> Result<(), Errno> {
         lock(&self.files).remove(&handle).map(drop).ok_or(Errno::EBADF)
@@ -59,23 +70,29 @@ impl Kept {
 
     /// Reads until `length` bytes or the end of the file.
     pub(crate) fn read(&self, read: &Read) -> Result<Bytes, Errno> {
-        let file = lock(&self.files).get(&read.handle).cloned().ok_or(Errno::EBADF)?;
+        let file = self.get(read.handle)?;
         let mut content = vec![0; read.length.min(MAX_READ) as usize];
-        let mut filled = 0;
-        while filled < content.len() {
-            let offset = read.offset.checked_add(filled as u64).ok_or(Errno::EINVAL)?;
-            match file.read_at(&mut content[filled..], offset) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                // What is there comes first; the error shows again at the next read.
-                Err(_) if filled > 0 => break,
-                Err(error) => return Err(errno_of(&error)),
-            }
-        }
+        let filled = read_at(&file, &mut content, read.offset)?;
         content.truncate(filled);
         Ok(Bytes::from(content))
     }
+}
+
+/// Fills `content` from `offset` on, as far as the file goes; answers how far.
+fn read_at(file: &File, content: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    let mut filled = 0;
+    while filled < content.len() {
+        let offset = offset.checked_add(filled as u64).ok_or(Errno::EINVAL)?;
+        match file.read_at(&mut content[filled..], offset) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            // What is there comes first; the error shows again at the next read.
+            Err(_) if filled > 0 => break,
+            Err(error) => return Err(errno_of(&error)),
+        }
+    }
+    Ok(filled)
 }
 
 impl Files {
@@ -86,7 +103,7 @@ impl Files {
     /// Looks up a path, with content or listing as asked.
     pub(crate) fn walk(&self, ask: &Walk, kept: &Kept) -> Walked {
         let last = if ask.follow { Last::Follow } else { Last::Keep };
-        let Way { steps, end } = walk::walk(&self.root, &self.ids, &ask.path, last);
+        let Way { steps, end, .. } = walk::walk(&self.root, &self.ids, &ask.path, last);
         let mut walked = Walked { steps, ..Walked::default() };
         let filled = end.and_then(|found| match found.stat.mode & libc::S_IFMT {
             libc::S_IFREG if ask.inline > 0 || ask.keep => content(&found, ask, kept, &mut walked),
@@ -100,6 +117,32 @@ impl Files {
             walked.errno = errno as i32;
         }
         walked
+    }
+
+    /// Does what needs the rights of the target's program, as `actor`. `None` where success says all; ENOSYS for what
+    /// is nothing of the kind.
+    pub(crate) fn act(
+        &self,
+        actor: &Actor,
+        op: &Op,
+        kept: &Kept,
+    ) -> Result<Result<Option<Answer>, Errno>, Barred> {
+        actor.act(|| {
+            let changed = match op {
+                Op::Open(ask) => return Ok(Some(Answer::Walked(self.open_as(ask, kept)))),
+                Op::Write(ask) => return Ok(Some(Answer::Written(Written { count: kept.write(ask)? }))),
+                Op::Sync(ask) if ask.handle != 0 => return kept.sync(ask).map(|()| None),
+                Op::Sync(ask) => return self.sync_folder(ask).map(|()| None),
+                Op::SetAttributes(ask) => self.set_attributes(ask, kept),
+                Op::MakeFolder(ask) => self.make_folder(ask),
+                Op::MakeLink(ask) => self.make_link(ask),
+                Op::HardLink(ask) => self.hard_link(ask),
+                Op::Remove(ask) => self.remove(ask),
+                Op::Rename(ask) => self.rename(ask),
+                _ => Err(Errno::ENOSYS),
+            };
+            changed.map(|changed| Some(Answer::Changed(changed)))
+        })
     }
 
     /// One more batch of a folder's entries.

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::files::Kept;
+use crate::files::{Actor, Kept};
 use crate::serve::Agent;
 use outbox::Outbox;
 use streams::Streams;
@@ -48,6 +48,8 @@ pub(crate) struct Link {
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) streams: Arc<Streams>,
     kept: Kept,
+    /// As whom files are changed.
+    actor: Actor,
     requests: Arc<Semaphore>,
     content: Arc<Semaphore>,
 }

@@ -203,9 +203,10 @@ fn start(options: Options) -> Result<(), ServeError> {
     let_orphans_go();
     let mut target = target::find(&options.target)?;
     // Sockets in the file system are for the agent's own user alone.
-    let before = umask(Mode::from_bits_truncate(0o177));
+    umask(Mode::from_bits_truncate(0o177));
     let bound = bind(&options);
-    umask(before);
+    // What is made in the target has the mode that was asked for: the umask of who asks is taken off already.
+    umask(Mode::empty());
     let (listener, address, admin) = bound?;
     let _removed = SocketFiles::of(&options);
     if let Some(path) = &options.link_program {

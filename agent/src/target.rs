@@ -13,6 +13,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
@@ -136,6 +137,15 @@ impl Ids {
     pub(crate) fn group(&self, id: u32) -> u32 {
         if self.translated { id } else { inside(&self.groups, id) }
     }
+
+    /// The id that our kernel is told for one of the target's; EINVAL for one that has no place there.
+    pub(crate) fn user_outside(&self, id: u32) -> Result<u32, Errno> {
+        if self.translated { Ok(id) } else { outside(&self.users, id) }
+    }
+
+    pub(crate) fn group_outside(&self, id: u32) -> Result<u32, Errno> {
+        if self.translated { Ok(id) } else { outside(&self.groups, id) }
+    }
 }
 
 fn inside(ranges: &[Range], id: u32) -> u32 {
@@ -146,6 +156,16 @@ fn inside(ranges: &[Range], id: u32) -> u32 {
             range.inside.checked_add(offset)
         })
         .unwrap_or(NOBODY)
+}
+
+fn outside(ranges: &[Range], id: u32) -> Result<u32, Errno> {
+    ranges
+        .iter()
+        .find_map(|range| {
+            let offset = id.checked_sub(range.inside).filter(|offset| *offset < range.count)?;
+            range.outside.checked_add(offset)
+        })
+        .ok_or(Errno::EINVAL)
 }
 
 fn ranges(text: &str) -> Vec<Range> {
@@ -384,6 +404,8 @@ mod tests {
         assert_eq!(ids.user(101_000), NOBODY);
         assert_eq!(ids.user(7), 5000);
         assert_eq!(ids.group(1), 0);
+        assert_eq!((ids.user_outside(999), ids.user_outside(5000)), (Ok(100_999), Ok(7)));
+        assert_eq!(ids.group_outside(1), Err(Errno::EINVAL));
         assert_eq!(Ids::unchanged().user(101_000), 101_000);
     }
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use super::*;
 
+mod writing;
+
 struct Tree(PathBuf);
 
 impl Tree {

@@ -30,6 +30,19 @@ pub(crate) enum Last {
 pub(crate) struct Way {
     pub(crate) steps: Vec<Step>,
     pub(crate) end: Result<Found, Errno>,
+    /// Where a file could be made, when all but the last name is there.
+    pub(crate) missing: Option<Missing>,
+}
+
+/// A name that nothing has.
+#[derive(Debug)]
+pub(crate) struct Missing {
+    pub(crate) folder: Arc<OwnedFd>,
+    /// The folder's path.
+    pub(crate) place: Bytes,
+    pub(crate) name: Vec<u8>,
+    /// The name ends with a slash.
+    pub(crate) must_be_folder: bool,
 }
 
 /// What a path led to, as a path descriptor.
@@ -46,9 +59,52 @@ struct Folder {
 }
 
 pub(crate) fn walk(root: &Arc<OwnedFd>, ids: &Ids, path: &[u8], last: Last) -> Way {
-    let mut steps = Vec::new();
-    let end = follow(root, ids, path, last, &mut steps);
-    Way { steps, end }
+    let mut way = Way { steps: Vec::new(), end: Err(Errno::EIO), missing: None };
+    way.end = follow(root, ids, path, last, &mut way.steps, &mut way.missing);
+    way
+}
+
+/// A folder that was walked to and a name in it, there or not.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) folder: Arc<OwnedFd>,
+    /// The folder's path, without links.
+    pub(crate) path: Bytes,
+    /// With the slashes behind it, which mean something to the kernel.
+    pub(crate) name: CString,
+}
+
+impl Place {
+    /// The name without slashes.
+    pub(crate) fn bare(&self) -> Vec<u8> {
+        self.name.to_bytes().split(|byte| *byte == b'/').next().unwrap_or_default().to_vec()
+    }
+
+    /// The path of a name in the folder.
+    pub(crate) fn path_of(&self, name: &[u8]) -> Bytes {
+        let folder = self.path.strip_suffix(b"/").unwrap_or(&self.path);
+        Bytes::from([folder, b"/", name].concat())
+    }
+}
+
+/// Walks to all but the last name; `None` for the root, which has none.
+pub(crate) fn place(root: &Arc<OwnedFd>, ids: &Ids, path: &[u8]) -> Result<Option<Place>, Errno> {
+    if path.first() != Some(&b'/') {
+        return Err(Errno::EINVAL);
+    }
+    if path.len() >= MAX_PATH {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    let Some(end) = path.iter().rposition(|byte| *byte != b'/') else { return Ok(None) };
+    let start = path[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    let way = walk(root, ids, &path[..start], Last::Follow);
+    let folder = way.end?;
+    if folder.stat.mode & libc::S_IFMT != libc::S_IFDIR {
+        return Err(Errno::ENOTDIR);
+    }
+    let name = CString::new(&path[start..]).map_err(|_| Errno::EINVAL)?;
+    let path = way.steps.last().map_or_else(|| Bytes::from_static(b"/"), |step| step.path.clone());
+    Ok(Some(Place { folder: folder.fd, path, name }))
 }
 
 fn follow(
@@ -57,6 +113,7 @@ fn follow(
     path: &[u8],
     last: Last,
     steps: &mut Vec<Step>,
+    missing: &mut Option<Missing>,
 ) -> Result<Found, Errno> {
     if path.first() != Some(&b'/') {
         return Err(Errno::EINVAL);
@@ -89,6 +146,10 @@ fn follow(
             Ok(opened) => opened,
             Err(errno) => {
                 steps.push(Step { path: place, stat: None, link: Bytes::new() });
+                if errno == Errno::ENOENT && ahead.is_empty() {
+                    let (folder, place) = (Arc::clone(here), path_of(&stack));
+                    *missing = Some(Missing { folder, place, name, must_be_folder });
+                }
                 return Err(errno);
             }
         };
@@ -130,11 +191,7 @@ fn follow(
     let fd = Arc::clone(stack.last().map_or(root, |folder| &folder.fd));
     let stat = stat_of(fd.as_fd(), ids)?;
     if !shown {
-        let place = match stack.split_last() {
-            Some((folder, above)) => join(above, &folder.name),
-            None => Bytes::from_static(b"/"),
-        };
-        steps.push(Step { path: place, stat: Some(stat.clone()), link: Bytes::new() });
+        steps.push(Step { path: path_of(&stack), stat: Some(stat.clone()), link: Bytes::new() });
     }
     Ok(Found { fd, stat })
 }
@@ -148,6 +205,14 @@ fn push_names(ahead: &mut Vec<Vec<u8>>, path: &[u8]) {
 /// `a/`, `a/.` and `a/..` can only be folders.
 fn ends_as_folder(path: &[u8]) -> bool {
     path.ends_with(b"/") || path.ends_with(b"/.") || path == b"."
+}
+
+/// Where we stand.
+fn path_of(stack: &[Folder]) -> Bytes {
+    match stack.split_last() {
+        Some((folder, above)) => join(above, &folder.name),
+        None => Bytes::from_static(b"/"),
+    }
 }
 
 fn join(above: &[Folder], name: &[u8]) -> Bytes {
@@ -220,8 +285,13 @@ fn stat_at(folder: BorrowedFd<'_>, name: &CStr, flags: i32, ids: &Ids) -> Result
 
 /// Opens what a path descriptor stands for: reading only, and without ever waiting or becoming our terminal.
 pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: i32) -> Result<OwnedFd, Errno> {
+    reopen_for(fd, flags | libc::O_RDONLY)
+}
+
+/// The same for any access.
+pub(crate) fn reopen_for(fd: BorrowedFd<'_>, flags: i32) -> Result<OwnedFd, Errno> {
     let path = through_proc(fd).map_err(|_| Errno::EIO)?;
-    let flags = flags | libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let flags = flags | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
     // SAFETY: `path` ends with NUL and lives through the call; open(2) only reads it.
     let fd = Errno::result(unsafe { libc::open(path.as_ptr(), flags) })?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
@@ -229,6 +299,6 @@ pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: i32) -> Result<OwnedFd, Errno> {
 }
 
 /// A path by which calls that take paths reach what a descriptor stands for.
-fn through_proc(fd: BorrowedFd<'_>) -> io::Result<CString> {
+pub(crate) fn through_proc(fd: BorrowedFd<'_>) -> io::Result<CString> {
     Ok(CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))?)
 }

@@ -95,7 +95,7 @@ async fn greet(
     }
     let (asking, want_env) = (Arc::clone(agent), hello.want_env);
     let facts = tokio::task::spawn_blocking(move || asking.target.facts(want_env, &asking.files));
-    let facts = facts.await.map_err(|_| Refused::Facts)?;
+    let (facts, actor) = facts.await.map_err(|_| Refused::Facts)?;
     let (incoming, holds, incoming_why) = match agent.traffic.reach() {
         Reach::Redirected => (true, false, String::new()),
         Reach::Held(why) => (true, true, why),
@@ -111,6 +111,7 @@ async fn greet(
         streams: Streams::new(Arc::clone(&outbox)),
         outbox,
         kept: Kept::default(),
+        actor,
         requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         content: Arc::new(Semaphore::new(MAX_CONTENT)),
     })

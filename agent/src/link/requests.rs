@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::Link;
+use crate::files::Barred;
 use crate::outgoing::{self, Connection};
 use crate::serve::Agent;
 
@@ -24,6 +25,12 @@ pub(crate) struct Failure {
 impl From<Errno> for Failure {
     fn from(errno: Errno) -> Self {
         Self { errno, message: String::new() }
+    }
+}
+
+impl From<Barred> for Failure {
+    fn from(Barred { what, errno }: Barred) -> Self {
+        Self { errno, message: format!("the agent may not {what}") }
     }
 }
 
@@ -80,6 +87,22 @@ pub(super) fn dispatch(agent: &Arc<Agent>, link: &Arc<Link>, request: Request, t
             let files = agent.files.clone();
             blocking(&agent, link, id, unanswered, tasks, move |_| {
                 Ok(Some(Answer::Listed(files.list(&list)?)))
+            });
+        }
+        Some(
+            op @ (Op::Open(_)
+            | Op::Write(_)
+            | Op::SetAttributes(_)
+            | Op::MakeFolder(_)
+            | Op::MakeLink(_)
+            | Op::HardLink(_)
+            | Op::Remove(_)
+            | Op::Rename(_)
+            | Op::Sync(_)),
+        ) => {
+            let files = agent.files.clone();
+            blocking(&agent, link, id, unanswered, tasks, move |link| {
+                Ok(files.act(&link.actor, &op, &link.kept)??)
             });
         }
         Some(Op::Read(read)) => blocking(&agent, link, id, unanswered, tasks, move |link| {

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use protocol::agent::Welcome;
 
-use super::{Ids, Target, proc_file};
-use crate::files::Files;
+use super::{Target, proc_file};
+use crate::files::{Actor, Files};
 
 const KERNEL_PLACES: [&str; 3] = ["/dev", "/proc", "/sys"];
 const KERNEL_TYPES: [&str; 15] = [
@@ -35,8 +35,9 @@ const KERNEL_TYPES: [&str; 15] = [
 ];
 
 impl Target {
-    /// Everything of a [`Welcome`] that the target itself tells; protocol and incoming are left to the caller.
-    pub(crate) fn facts(&self, want_env: bool, files: &Files) -> Welcome {
+    /// Everything of a [`Welcome`] that the target itself tells (protocol and incoming are left to the caller), and as
+    /// whom its files are changed.
+    pub(crate) fn facts(&self, want_env: bool, files: &Files) -> (Welcome, Actor) {
         let program = self.program();
         let place = |name: &str| match program {
             Some(pid) => proc_file(pid, name),
@@ -49,16 +50,16 @@ impl Target {
             })
         };
         let status = read("status");
-        let owner = Owner::of(&String::from_utf8_lossy(&status), &self.ids);
+        let actor = actor(&String::from_utf8_lossy(&status));
         let env = if want_env && self.has_env { variables(&read("environ")) } else { Vec::new() };
         let command = if self.first.is_some() { read("cmdline") } else { Vec::new() };
-        Welcome {
+        let welcome = Welcome {
             hostname: if self.knows_hostname { None } else { hostname_file(files) }
                 .unwrap_or_else(own_hostname),
             env,
-            uid: owner.uid,
-            gid: owner.gid,
-            groups: owner.groups,
+            uid: self.ids.user(actor.uid),
+            gid: self.ids.group(actor.gid),
+            groups: actor.groups.iter().map(|id| self.ids.group(*id)).collect(),
             listening: listening(),
             mounts: volumes(&String::from_utf8_lossy(&read("mountinfo"))),
             addresses: addresses(),
@@ -66,7 +67,8 @@ impl Target {
             nameservers: files.small("/etc/resolv.conf").map_or_else(Vec::new, |text| nameservers(&text)),
             command: Bytes::from(command),
             ..Welcome::default()
-        }
+        };
+        (welcome, actor)
     }
 }
 
@@ -88,25 +90,22 @@ fn variables(environ: &[u8]) -> Vec<Bytes> {
         .collect()
 }
 
-#[derive(Default)]
-struct Owner {
-    uid: u32,
-    gid: u32,
-    groups: Vec<u32>,
-}
-
-impl Owner {
-    /// The effective ids of `/proc/PID/status`.
-    fn of(status: &str, ids: &Ids) -> Self {
-        let numbers = |name: &str| -> Vec<u32> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            line.unwrap_or_default().split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
-        };
-        Self {
-            uid: numbers("Uid:").get(1).map_or(0, |id| ids.user(*id)),
-            gid: numbers("Gid:").get(1).map_or(0, |id| ids.group(*id)),
-            groups: numbers("Groups:").into_iter().map(|id| ids.group(id)).collect(),
-        }
+/// Who a `/proc/PID/status` says that a process is, by its effective ids. What it does not say becomes an id that
+/// nobody can be.
+fn actor(status: &str) -> Actor {
+    let words = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().split_ascii_whitespace()
+    };
+    let number = |name: &str| words(name).nth(1).and_then(|word| word.parse().ok()).unwrap_or(u32::MAX);
+    Actor {
+        uid: number("Uid:"),
+        gid: number("Gid:"),
+        groups: words("Groups:").filter_map(|word| word.parse().ok()).collect(),
+        capabilities: words("CapEff:")
+            .next()
+            .and_then(|word| u64::from_str_radix(word, 16).ok())
+            .unwrap_or(0),
     }
 }
 
@@ -261,10 +260,11 @@ mod tests {
     }
 
     #[test]
-    fn effective_ids_and_groups_are_read_from_a_status() {
-        let owner =
-            Owner::of("Name:\tx\nUid:\t0\t1000\t0\t0\nGid:\t5\t6\t7\t8\nGroups:\t1 22 \n", &Ids::unchanged());
-        assert_eq!((owner.uid, owner.gid, owner.groups), (1000, 6, vec![1, 22]));
+    fn effective_ids_groups_and_capabilities_are_read_from_a_status() {
+        let status =
+            "Name:\tx\nUid:\t0\t1000\t0\t0\nGid:\t5\t6\t7\t8\nGroups:\t1 22 \nCapEff:\t00000000000000c3\n";
+        let expected = Actor { uid: 1000, gid: 6, groups: vec![1, 22], capabilities: 0xc3 };
+        assert_eq!(actor(status), expected);
     }
 
     #[test]

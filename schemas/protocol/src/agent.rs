@@ -7,7 +7,14 @@
 //!
 //! `errno` fields are Linux numbers (x86_64 and aarch64 agree on all that are used); 0 is success.
 
+mod change;
+
 use bytes::Bytes;
+
+pub use change::{
+    Changed, Extent, HardLink, MAX_WRITE, MakeFolder, MakeLink, Open, Remove, Rename, SetAttributes, Sync,
+    Time, Write, Written,
+};
 
 /// What this build speaks; both sides take the lower of the two and refuse below [`MIN_PROTOCOL`].
 pub const PROTOCOL: u32 = 1;
@@ -204,7 +211,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// The question.
-    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "request::Op", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     pub op: Option<request::Op>,
 }
 
@@ -240,6 +247,33 @@ pub mod request {
         /// End, unless somebody else needs the agent.
         #[prost(message, tag = "10")]
         Finish(super::Finish),
+        /// Open a file to keep it.
+        #[prost(message, tag = "11")]
+        Open(super::Open),
+        /// Write to a kept file.
+        #[prost(message, tag = "12")]
+        Write(super::Write),
+        /// Change attributes.
+        #[prost(message, tag = "13")]
+        SetAttributes(super::SetAttributes),
+        /// Make a folder.
+        #[prost(message, tag = "14")]
+        MakeFolder(super::MakeFolder),
+        /// Make a symbolic link.
+        #[prost(message, tag = "15")]
+        MakeLink(super::MakeLink),
+        /// Give a file another name.
+        #[prost(message, tag = "16")]
+        HardLink(super::HardLink),
+        /// Remove a name.
+        #[prost(message, tag = "17")]
+        Remove(super::Remove),
+        /// Rename.
+        #[prost(message, tag = "18")]
+        Rename(super::Rename),
+        /// Bring what was written to where it belongs.
+        #[prost(message, tag = "19")]
+        Sync(super::Sync),
     }
 }
 
@@ -256,7 +290,7 @@ pub struct Response {
     #[prost(string, tag = "3")]
     pub message: String,
     /// The answer; absent on failure and where success says all.
-    #[prost(oneof = "response::Answer", tags = "4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "response::Answer", tags = "4, 5, 6, 7, 8, 9, 10, 11")]
     pub answer: Option<response::Answer>,
 }
 
@@ -265,7 +299,7 @@ pub mod response {
     /// The answer of a response.
     #[derive(Clone, PartialEq, prost::Oneof)]
     pub enum Answer {
-        /// To a walk.
+        /// To a walk or an open.
         #[prost(message, tag = "4")]
         Walked(super::Walked),
         /// To a read: the bytes; fewer than asked only at the end of the file.
@@ -283,6 +317,12 @@ pub mod response {
         /// To a statfs.
         #[prost(message, tag = "9")]
         Figures(super::Figures),
+        /// To a write.
+        #[prost(message, tag = "10")]
+        Written(super::Written),
+        /// To what changes names or attributes.
+        #[prost(message, tag = "11")]
+        Changed(super::Changed),
     }
 }
 
