@@ -41,19 +41,21 @@ impl AgentSpec {
         }
     }
 
-    /// The keys of agents that do for this session: an agent that takes ports over need not.
-    pub fn fitting_keys(&self) -> Vec<String> {
+    /// The keys of agents that do for this session: one that may take ports over or write files need not.
+    pub fn fitting_keys(&self) -> BTreeSet<String> {
         match self {
-            Self::Cluster(spec) if !spec.incoming => vec![spec.key(), spec.with_incoming().key()],
-            _ => vec![self.key()],
+            Self::Cluster(spec) => [(false, false), (true, false), (false, true), (true, true)]
+                .map(|(incoming, writing)| spec.with(incoming, writing).key())
+                .into(),
+            Self::Local(_) => [self.key()].into(),
         }
     }
 
     /// This spec, made to do all that an agent of `other` does.
     pub(crate) fn covering(self, other: Option<&Self>) -> Self {
         match (self, other) {
-            (Self::Cluster(spec), Some(Self::Cluster(other))) if other.incoming => {
-                Self::Cluster(Box::new(spec.with_incoming()))
+            (Self::Cluster(spec), Some(Self::Cluster(other))) => {
+                Self::Cluster(Box::new(spec.with(other.incoming, other.writing)))
             }
             (spec, _) => spec,
         }

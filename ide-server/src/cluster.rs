@@ -111,6 +111,7 @@ pub async fn choose(resolved: &Resolved, target: &Target, steps: &Steps) -> Resu
         delivered,
         inside,
         incoming,
+        writing: resolved.config.writes_files(),
     };
     Ok(Chosen { summary, agent: AgentSpec::Cluster(Box::new(spec)), declared, identity: identity?, notices })
 }

@@ -98,13 +98,15 @@ def build_root(base, spec):
     for path, content in kubelet_files.items():
         write(f"{base}/kubelet{path}", content)
         write(upper + path, "")
-    for path in spec["volumes"]:
+    for path in [*spec["volumes"], *spec["scratch"]]:
         os.makedirs(upper + path, exist_ok=True)
     root = image_root(base, spec["image"], upper)
     for path in kubelet_files:
         mount(f"{base}/kubelet{path}", root + path, None, MS_BIND)
     for path, files in spec["volumes"].items():
         volume(root + path, files)
+    for path, size in spec["scratch"].items():
+        mount("scratch", root + path, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=777,size={size}")
     mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount("dev", f"{root}/dev", "tmpfs", MS_NOSUID, "mode=755")
     for name in ("null", "zero", "full", "random", "urandom", "tty"):

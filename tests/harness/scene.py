@@ -121,16 +121,16 @@ class PeerHandler(BaseHTTPRequestHandler):
 class LocalScene(Scene):
     """The sample in a pod of namespaces. Another host of its network runs a service that only the pod can reach."""
 
-    def __init__(self, program="python", port: int | None = None, beside: "LocalScene | None" = None, env=None):
+    def __init__(self, program="python", port: int | None = None, beside: "LocalScene | None" = None, env=None, scratch=None):
         self.beside = beside
         self.pod = LocalPod(beside=beside and beside.pod)
-        self.program, self.port, self.env = program, port or self.pod.port, env or {}
+        self.program, self.port, self.env, self.scratch = program, port or self.pod.port, env or {}, scratch
         self.options: list[str] = []
 
     def __enter__(self):
         try:
             self.pod.__enter__()
-            self.pid = self.pod.start_sample(self.program, env={"PORT": str(self.port)} | self.env)
+            self.pid = self.pod.start_sample(self.program, env={"PORT": str(self.port)} | self.env, scratch=self.scratch)
             self.target = f"process/{self.pid}"
             pod = self.pod
             self.greeting, self.banner, self.secret, self.name, self.hostname = pod.greeting, pod.banner, pod.secret, pod.name, pod.hostname

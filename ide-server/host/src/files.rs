@@ -3,14 +3,19 @@
 //! A [`FileServer`] turns paths inside the target into descriptors and `struct stat`s. Its main way is a FUSE mount in
 //! a user and mount namespace of its own ([`userns`]), served by [`fuse`]; where user namespaces are barred, a FUSE
 //! mount made by `fusermount3` ([`fusermount`]); where that is missing too, sealed memfds and shadow folders
-//! ([`memfd`]). All three are read-only: what would write gets EROFS.
+//! ([`memfd`]).
+//!
+//! What may be changed is for the caller to say, path by path ([`Rights`]): all else gets EROFS. Changes go to the agent
+//! at once and are answered when they are done there; memory copies cannot be written to.
 //!
 //! Every call blocks for at most as long as the [`PodFs`] does, and asks the agent once: [`lookup`] says what for.
 
 mod attr;
+mod change;
 mod fuse;
 mod fusermount;
 mod helper;
+mod live;
 mod lookup;
 mod memfd;
 mod recent;
@@ -24,14 +29,27 @@ mod testpod;
 mod tests;
 
 use self::attr::Appearance;
-use self::lookup::{Pod, Wanted};
-use protocol::agent::{Response, request::Op};
+use self::lookup::{Opening, Pod, Wanted, check_path};
+use bytes::Bytes;
+use protocol::agent::{
+    HardLink, MAX_INLINE, MakeFolder, MakeLink, Open, Remove, Rename, Response, SetAttributes, request::Op,
+};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use self::change::Attributes;
 pub use self::lookup::Creds;
+
+/// What a path of the pod may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Reading: the file is shown as it was when it was opened.
+    Read,
+    /// All that the pod's own program may: the file is shown as it is.
+    ReadWrite,
+}
 
 /// A Linux error number.
 pub type Errno = i32;
@@ -169,17 +187,34 @@ impl FileServer {
         &self.why_not
     }
 
-    /// open(2) of an absolute path of the pod, with the `resolve` flags of openat2(2).
+    /// open(2) of an absolute path of the pod, with the `resolve` flags of openat2(2); `mode` is less the umask.
     ///
     /// The descriptor is close-on-exec here whatever `flags` say; who hands it on sets what the caller asked for.
     ///
     /// # Errors
-    /// As open(2); EROFS for all that would write.
-    pub fn open(&self, path: &[u8], flags: i32, mode: u32, resolve: u64) -> Result<OwnedFd, Errno> {
-        // A mode is for files that are made, and none is.
-        let _ = mode;
+    /// As open(2); EROFS for all that would write without the right to.
+    pub fn open(
+        &self,
+        path: &[u8],
+        flags: i32,
+        mode: u32,
+        resolve: u64,
+        rights: Rights,
+    ) -> Result<OwnedFd, Errno> {
+        let opening = Opening { flags, resolve };
+        let folder_only = opening.path_only() || opening.has(libc::O_DIRECTORY);
+        let mut shown = rights;
+        if rights == Rights::ReadWrite && !folder_only {
+            match self.open_in_pod(path, &opening, mode) {
+                // What only reads is served as everywhere.
+                Err(libc::EROFS) if !opening.changes() => shown = Rights::Read,
+                opened => return opened,
+            }
+        }
+        if rights == Rights::ReadWrite && opening.has(libc::O_TMPFILE) {
+            return Err(libc::EOPNOTSUPP);
+        }
         let wanted = if flags & libc::O_PATH != 0 { Wanted::NOTHING } else { Wanted::CONTENT };
-        let opening = lookup::Opening { flags, resolve };
         let mut found = self
             .pod
             .look(path, opening.follows(), wanted)
@@ -189,19 +224,137 @@ impl FileServer {
             return Err(errno);
         }
         match &self.serving {
-            Serving::Fuse(server) => server.open(found, flags),
+            Serving::Fuse(server) => server.open(found, flags, shown),
             Serving::Memfd(store) => store.open(found, flags),
         }
+    }
+
+    /// Has the pod itself open, by which it judges and makes.
+    fn open_in_pod(&self, path: &[u8], opening: &Opening, mode: u32) -> Result<OwnedFd, Errno> {
+        check_path(path)?;
+        let Serving::Fuse(server) = &self.serving else {
+            let why = format!("files served as {} cannot be written to: {}", self.backend(), self.why_not);
+            return Err(if opening.changes() { self.pod.refuse(why) } else { libc::EROFS });
+        };
+        if opening.resolve != 0 {
+            // Before anything is made or emptied.
+            match self.pod.look(path, opening.follows(), Wanted::NOTHING) {
+                Ok(found) => opening.check_way(path, &found)?,
+                Err(libc::ENOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        let access = live::Access::of(opening.flags);
+        let changes = self.pod.changes();
+        let mut found = self.pod.open(Open {
+            path: Bytes::copy_from_slice(path),
+            follow: opening.follows(),
+            read: access.read,
+            write: access.write,
+            create: opening.has(libc::O_CREAT),
+            exclusive: opening.has(libc::O_EXCL),
+            truncate: opening.has(libc::O_TRUNC),
+            mode,
+            inline: MAX_INLINE,
+            list: true,
+        })?;
+        match opening.check_kind(found.kind()) {
+            Ok(()) if found.kind() == libc::S_IFDIR => server.open(found, opening.flags, Rights::ReadWrite),
+            Ok(()) if found.handle == 0 => Err(libc::EIO),
+            Ok(()) => server.open_live(found, opening.flags, changes),
+            Err(errno) => {
+                self.pod.let_go(&mut found);
+                Err(errno)
+            }
+        }
+    }
+
+    /// Why nothing could be written although it may be, once.
+    #[must_use]
+    pub fn take_refusal(&self) -> Option<String> {
+        lookup::lock(&self.pod.refusal).take()
+    }
+
+    /// mkdir(2); `mode` is less the umask.
+    ///
+    /// # Errors
+    /// As mkdir(2).
+    pub fn make_folder(&self, path: &[u8], mode: u32) -> Result<(), Errno> {
+        let path = asked(path)?;
+        self.change(Op::MakeFolder(MakeFolder { path, mode }))
+    }
+
+    /// mknod(2) of a regular file; `mode` is less the umask.
+    ///
+    /// # Errors
+    /// As mknod(2).
+    pub fn make_file(&self, path: &[u8], mode: u32) -> Result<(), Errno> {
+        let path = asked(path)?;
+        let ask = Open { path, write: true, create: true, exclusive: true, mode, ..Open::default() };
+        self.pod.open(ask).map(|mut found| self.pod.let_go(&mut found))
+    }
+
+    /// symlink(2).
+    ///
+    /// # Errors
+    /// As symlink(2).
+    pub fn make_link(&self, path: &[u8], text: &[u8]) -> Result<(), Errno> {
+        let path = asked(path)?;
+        self.change(Op::MakeLink(MakeLink { path, text: Bytes::copy_from_slice(text) }))
+    }
+
+    /// linkat(2).
+    ///
+    /// # Errors
+    /// As linkat(2).
+    pub fn hard_link(&self, from: &[u8], follow: bool, to: &[u8]) -> Result<(), Errno> {
+        let (from, to) = (asked(from)?, asked(to)?);
+        self.change(Op::HardLink(HardLink { from, follow, to }))
+    }
+
+    /// unlink(2), or rmdir(2) of a `folder`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove(&self, path: &[u8], folder: bool) -> Result<(), Errno> {
+        let path = asked(path)?;
+        self.change(Op::Remove(Remove { path, folder }))
+    }
+
+    /// renameat2(2).
+    ///
+    /// # Errors
+    /// As renameat2(2).
+    pub fn rename(&self, from: &[u8], to: &[u8], flags: u32) -> Result<(), Errno> {
+        let (from, to) = (asked(from)?, asked(to)?);
+        self.change(Op::Rename(Rename { from, to, flags }))
+    }
+
+    /// chmod(2), chown(2), utimensat(2), truncate(2).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_attributes(&self, path: &[u8], follow: bool, attributes: &Attributes) -> Result<(), Errno> {
+        let path = asked(path)?;
+        self.change(Op::SetAttributes(SetAttributes { path, follow, ..self.pod.asked(attributes) }))
+    }
+
+    fn change(&self, op: Op) -> Result<(), Errno> {
+        let steps = self.pod.changed(op)?;
+        if let Serving::Fuse(server) = &self.serving {
+            server.changed(&steps);
+        }
+        Ok(())
     }
 
     /// stat(2), or lstat(2) without `follow`.
     ///
     /// # Errors
     /// As stat(2).
-    pub fn stat(&self, path: &[u8], follow: bool) -> Result<libc::stat, Errno> {
+    pub fn stat(&self, path: &[u8], follow: bool, rights: Rights) -> Result<libc::stat, Errno> {
         let found = self.pod.look_recently(path, follow)?;
         match &self.serving {
-            Serving::Fuse(server) => Ok(server.stat(&found)),
+            Serving::Fuse(server) => Ok(server.stat(&found, rights)),
             Serving::Memfd(store) => store.stat(&found),
         }
     }
@@ -210,23 +363,23 @@ impl FileServer {
     ///
     /// # Errors
     /// As statx(2).
-    pub fn statx(&self, path: &[u8], follow: bool, mask: u32) -> Result<libc::statx, Errno> {
+    pub fn statx(&self, path: &[u8], follow: bool, mask: u32, rights: Rights) -> Result<libc::statx, Errno> {
         if mask & 0x8000_0000 != 0 {
             return Err(libc::EINVAL);
         }
-        self.stat(path, follow).map(|stat| attr::statx_of(&stat))
+        self.stat(path, follow, rights).map(|stat| attr::statx_of(&stat))
     }
 
     /// access(2), by the mode bits and what the pod's process is.
     ///
     /// # Errors
-    /// As access(2); EROFS for `W_OK`.
-    pub fn access(&self, path: &[u8], mode: i32, follow: bool) -> Result<(), Errno> {
+    /// As access(2); EROFS for `W_OK` without the right to write.
+    pub fn access(&self, path: &[u8], mode: i32, follow: bool, rights: Rights) -> Result<(), Errno> {
         if mode & !(libc::R_OK | libc::W_OK | libc::X_OK) != 0 {
             return Err(libc::EINVAL);
         }
         let found = self.pod.look_recently(path, follow)?;
-        self.pod.access(&found.stat, mode)
+        self.pod.access(&found.stat, mode, rights)
     }
 
     /// readlink(2), uncut.
@@ -303,4 +456,10 @@ impl FileServer {
             Serving::Memfd(store) => store.pod_path(link),
         }
     }
+}
+
+/// A path as the agent is asked for it; what slashes at its end mean is the pod's to say.
+fn asked(path: &[u8]) -> Result<Bytes, Errno> {
+    check_path(path)?;
+    Ok(Bytes::copy_from_slice(path))
 }

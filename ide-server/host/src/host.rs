@@ -207,7 +207,7 @@ fn serve_child(
     let places = Places::compile(&ticket.files, &welcome.mounts, server.view())
         .map_err(|error| failure("config-invalid", error.to_string(), "check feature.fs"))?;
     let policy = policy::to_text(places.table().to_bytes());
-    let mut paths = Paths::new(places, Arc::new(server));
+    let mut paths = Paths::new(places, Arc::new(server), Arc::clone(&journal));
     if ticket.network.dns && ticket.files.enabled {
         // glibc would ask this machine's resolvers as nsswitch.conf of this machine says.
         paths.make("/etc/nsswitch.conf", &nsswitch()).map_err(|errno| {

@@ -4,7 +4,7 @@
 //! layer leaves to us, are tried here in the plan's order.
 
 use policy::{PathTable, RuleKind, Verdict};
-use protocol::host::{FilePlan, FileRule, PathPattern, Place};
+use protocol::host::{FilePlan, FileRule, PathMapping, PathPattern, Place};
 use regex::bytes::{Regex, RegexBuilder};
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Places {
     enabled: bool,
+    mapping: Vec<(Regex, Vec<u8>)>,
     rules: Vec<FileRule>,
     expressions: Vec<Option<Regex>>,
     fallback: Place,
@@ -46,7 +47,25 @@ impl Places {
                 origin: format!("{mount} is a mount of the target"),
             }));
         }
+        let mapping = plan
+            .mapping
+            .iter()
+            .map(|PathMapping { pattern, replacement }| {
+                let built = RegexBuilder::new(pattern).case_insensitive(true).build();
+                let origin = format!("feature.fs.mapping.{pattern}");
+                let regex = built.map_err(|error| BadRule { origin, reason: error.to_string() })?;
+                Ok((regex, replacement.as_bytes().to_vec()))
+            })
+            .collect::<Result<Vec<_>, BadRule>>()?;
         let mut table = PathTable::new(verdict(plan.fallback));
+        if !mapping.is_empty() {
+            // Any path may stand for another: the layer leaves them all to us.
+            let pushed = table.push(RuleKind::Undecided, b"/", Verdict::Ask);
+            pushed.map_err(|error| BadRule {
+                origin: "feature.fs.mapping".into(),
+                reason: error.to_string(),
+            })?;
+        }
         let mut expressions = Vec::with_capacity(rules.len());
         for rule in &rules {
             let bad = |reason: String| BadRule { origin: rule.origin.clone(), reason };
@@ -64,7 +83,7 @@ impl Places {
                 .map_err(|error| bad(format!("{error:?}")))?;
             expressions.push(expression);
         }
-        Ok(Self { enabled: plan.enabled, rules, expressions, fallback: plan.fallback, table })
+        Ok(Self { enabled: plan.enabled, mapping, rules, expressions, fallback: plan.fallback, table })
     }
 
     /// Whether any path is looked at.
@@ -77,6 +96,15 @@ impl Places {
         &self.table
     }
 
+    /// The path that a normalised one stands for, where that is another.
+    pub fn mapped(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let (regex, replacement) = self.mapping.iter().find(|(regex, _)| regex.is_match(path))?;
+        let mapped = regex.replace(path, replacement.as_slice()).into_owned();
+        let mut buffer = vec![0; mapped.len() + 1];
+        let normal = policy::normalize(&mapped, &mut buffer)?;
+        (normal != path).then(|| normal.to_vec())
+    }
+
     /// Where a normalised absolute path lives.
     pub fn of(&self, path: &[u8]) -> Place {
         self.decide(path).0
@@ -84,10 +112,17 @@ impl Places {
 
     /// The same, with the rule that says so.
     pub fn explain(&self, path: &[u8]) -> (Place, String) {
-        let (place, rule) = self.decide(path);
+        let mapped = self.mapped(path);
+        let (place, rule) = self.decide(mapped.as_deref().unwrap_or(path));
         let reason =
             rule.map_or_else(|| "no rule names it".to_owned(), |index| self.rules[index].origin.clone());
-        (place, reason)
+        match mapped {
+            Some(mapped) => {
+                let mapped = String::from_utf8_lossy(&mapped).into_owned();
+                (place, format!("it stands for {mapped} by feature.fs.mapping; {reason}"))
+            }
+            None => (place, reason),
+        }
     }
 
     fn decide(&self, path: &[u8]) -> (Place, Option<usize>) {
@@ -142,6 +177,7 @@ mod tests {
     fn the_first_rule_that_fits_decides_among_prefixes_and_expressions() {
         let plan = FilePlan {
             enabled: true,
+            mapping: vec![],
             rules: vec![
                 rule(PathPattern::Tree, "/etc/app", Place::RemoteRead),
                 rule(PathPattern::Regex, r"\.PEM$", Place::Hidden),
@@ -160,5 +196,29 @@ mod tests {
         assert_eq!(places.of(b"/home/me/view/0/x"), Place::RemoteRead);
         assert_eq!(places.explain(b"/data").1, "/data is a mount of the target");
         assert_eq!(places.explain(b"/usr/lib").1, "no rule names it");
+    }
+    #[test]
+    fn a_path_stands_for_another_by_the_first_mapping_that_fits() {
+        let mapping =
+            [("^/var/(log|run)/", "/pod/$1/"), ("^/var/", "/other/"), ("/SAME", "/same"), ("^/bad", "bad")]
+                .map(|(pattern, replacement)| PathMapping {
+                    pattern: pattern.into(),
+                    replacement: replacement.into(),
+                });
+        let plan = FilePlan {
+            enabled: true,
+            mapping: mapping.to_vec(),
+            rules: vec![rule(PathPattern::Tree, "/pod", Place::Remote)],
+            fallback: Place::Local,
+            discovered_mounts: false,
+        };
+        let places = Places::compile(&plan, &[], None).unwrap();
+        let mapped = |path: &str| places.mapped(path.as_bytes()).map(|path| String::from_utf8(path).unwrap());
+        assert_eq!(mapped("/var/log/a").as_deref(), Some("/pod/log/a"));
+        assert_eq!(mapped("/VAR/lib").as_deref(), Some("/other/lib"));
+        assert_eq!((mapped("/same"), mapped("/etc"), mapped("/bad/x")), (None, None, None));
+        assert_eq!(places.explain(b"/var/log/a").0, Place::Remote);
+        assert_eq!(places.table().decide(b"/etc").0, Verdict::Ask, "the layer asks for each");
+        assert_eq!(places.of(b"/pod/x"), Place::Remote);
     }
 }

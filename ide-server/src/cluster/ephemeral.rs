@@ -111,7 +111,9 @@ fn security_context(spec: &ClusterSpec, inside: &Inside) -> Value {
         context["privileged"] = json!(true);
         return context;
     }
-    let wanted = job::without_disabled(&spec.agent, &CAPABILITIES);
+    let mut wanted = CAPABILITIES.to_vec();
+    wanted.extend(spec.writing.then_some(job::WRITING).into_iter().flatten());
+    let wanted = job::without_disabled(&spec.agent, &wanted);
     context["capabilities"] = json!({ "drop": ["ALL"], "add": wanted });
     context
 }

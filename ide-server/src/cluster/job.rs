@@ -30,6 +30,10 @@ pub(super) const ADMIN_SOCKET: &str = "/mirrord-ide-agent/admin.sock";
 /// Capabilities without which `environ` and the mount namespace of the target are closed.
 const CAPABILITIES: &[&str] = &["SYS_ADMIN", "SYS_PTRACE", "SYS_CHROOT", "DAC_READ_SEARCH"];
 
+/// Capabilities by which files are written as the target's user, be that root or anybody else. All are among those
+/// that a container has by default.
+pub(super) const WRITING: &[&str] = &["SETUID", "SETGID", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"];
+
 /// The name of an agent's Job.
 pub(super) fn name(agent: &str) -> String {
     format!("mirrord-ide-{agent}")
@@ -257,11 +261,12 @@ fn security_context(spec: &ClusterSpec) -> Value {
         context["privileged"] = json!(true);
         return context;
     }
-    let wanted = match &spec.target {
-        Some(_) if spec.incoming => [CAPABILITIES, &["NET_ADMIN"]].concat(),
-        Some(_) => CAPABILITIES.to_vec(),
-        None => Vec::new(),
-    };
+    let mut wanted = Vec::new();
+    if spec.target.is_some() {
+        wanted.extend(CAPABILITIES);
+        wanted.extend(spec.incoming.then_some("NET_ADMIN"));
+        wanted.extend(spec.writing.then_some(WRITING).into_iter().flatten());
+    }
     let wanted = without_disabled(agent, &wanted);
     context["allowPrivilegeEscalation"] = json!(!wanted.is_empty());
     context["capabilities"] = json!({ "drop": ["ALL"], "add": wanted });

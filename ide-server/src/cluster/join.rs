@@ -151,13 +151,15 @@ fn fits(pod: &Pod, spec: &ClusterSpec, target: &TargetPod, build: Option<&str>) 
     let container = pod.spec.as_ref().and_then(|spec| spec.containers.first());
     let context = container.and_then(|container| container.security_context.as_ref());
     let added = context.and_then(|context| context.capabilities.as_ref()).and_then(|all| all.add.as_ref());
-    let takes_ports = context.and_then(|context| context.privileged).unwrap_or(false)
-        || added.is_some_and(|added| added.iter().any(|name| name == "NET_ADMIN"));
+    let is_privileged = context.and_then(|context| context.privileged).unwrap_or(false);
+    let has =
+        |name: &str| is_privileged || added.is_some_and(|added| added.iter().any(|added| added == name));
     runs && pod.metadata.deletion_timestamp.is_none()
         && is_same_build
         && annotation(pod, "mirrord-ide/version") == protocol::VERSION
         && annotation(pod, job::CONTAINER_ID) == target.container_id
-        && (takes_ports || !spec.incoming)
+        && (has("NET_ADMIN") || !spec.incoming)
+        && (job::WRITING.iter().all(|name| has(name)) || !spec.writing)
 }
 
 fn record(spec: &ClusterSpec, order: &Order, pod: &Pod) -> AgentRecord {
@@ -190,6 +192,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn joins(incoming: bool, change: &Value) -> bool {
+        joins_for(incoming, false, change)
+    }
+
+    fn joins_for(incoming: bool, writing: bool, change: &Value) -> bool {
         let target = TargetPod {
             namespace: "n".into(),
             pod: "shop".into(),
@@ -199,7 +205,7 @@ mod tests {
         };
         let spec: ClusterSpec = serde_json::from_value(json!({
             "server": "s", "namespace": "n", "path": "pod/shop", "agent": {}, "delivered": null, "incoming": incoming,
-            "target": target,
+            "writing": writing, "target": target,
         }))
         .unwrap();
         let mut pod = json!({
@@ -245,5 +251,8 @@ mod tests {
         ));
         let without_ports = json!({ "spec": { "containers": [{ "name": "agent", "securityContext": { "capabilities": { "add": ["SYS_PTRACE"] } } }] } });
         assert!(!joins(true, &without_ports) && joins(false, &without_ports));
+        let writing = [job::WRITING, &["NET_ADMIN"]].concat();
+        let writing = json!({ "spec": { "containers": [{ "name": "agent", "securityContext": { "capabilities": { "add": writing } } }] } });
+        assert!(!joins_for(true, true, &json!({})) && joins_for(true, true, &writing));
     }
 }

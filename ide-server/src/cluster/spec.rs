@@ -28,6 +28,9 @@ pub struct ClusterSpec {
     pub inside: Option<Inside>,
     /// Whether ports are to be taken over.
     pub incoming: bool,
+    /// Whether files are to be written.
+    #[serde(default)]
+    pub writing: bool,
 }
 
 /// An image of the target's, on the node already, in which the agent is to run.
@@ -101,12 +104,13 @@ impl ClusterSpec {
             (None, Some(_)) => "delivered",
             (None, None) => "image",
         };
-        format!("{form}:{}:{user}:{}:{target}:{}:{settings}", self.server, self.namespace, self.incoming)
+        let rights = format!("{}:{}", self.incoming, self.writing);
+        format!("{form}:{}:{user}:{}:{target}:{rights}:{settings}", self.server, self.namespace)
     }
 
-    /// The same agent, able to take ports over.
-    pub(crate) fn with_incoming(&self) -> Self {
-        Self { incoming: true, ..self.clone() }
+    /// The same agent, with these rights beside its own.
+    pub(crate) fn with(&self, incoming: bool, writing: bool) -> Self {
+        Self { incoming: self.incoming || incoming, writing: self.writing || writing, ..self.clone() }
     }
 
     /// The target, for people.
@@ -151,6 +155,7 @@ mod tests {
             delivered: None,
             inside: None,
             incoming: true,
+            writing: true,
         }
     }
 
@@ -164,11 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn a_session_without_incoming_traffic_may_join_an_agent_that_takes_ports_and_not_the_other_way_round() {
+    fn a_session_that_needs_less_may_join_an_agent_that_may_do_more_and_not_the_other_way_round() {
         let all = AgentSpec::Cluster(Box::new(spec()));
         let less = AgentSpec::Cluster(Box::new(ClusterSpec { incoming: false, ..spec() }));
+        let least = AgentSpec::Cluster(Box::new(ClusterSpec { incoming: false, writing: false, ..spec() }));
+        assert!(least.fitting_keys().is_superset(&less.fitting_keys()));
         assert!(less.fitting_keys().contains(&all.key()) && less.fitting_keys().contains(&less.key()));
-        assert_eq!(all.fitting_keys(), [all.key()]);
+        assert!(!less.fitting_keys().contains(&least.key()));
+        assert_eq!(all.fitting_keys(), [all.key()].into());
         // The one that takes the place of a lost one does for the sessions that take ports.
         assert_eq!(less.clone().covering(Some(&all)).key(), all.key());
         assert_eq!(less.clone().covering(Some(&less)).key(), less.key());

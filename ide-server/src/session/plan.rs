@@ -5,7 +5,8 @@ use crate::launch;
 use crate::target::Chosen;
 use config_schema::{EnvPlan as EnvSetting, FileMode, IncomingMode as Asked};
 use protocol::host::{
-    EnvPlan, FilePlan, FileRule, IncomingMode, IncomingPlan, NetworkPlan, PathPattern, Place, TakeEnv,
+    EnvPlan, FilePlan, FileRule, IncomingMode, IncomingPlan, NetworkPlan, PathMapping, PathPattern, Place,
+    TakeEnv,
 };
 use protocol::ide::{ErrorData, ErrorKind, LaunchPlan};
 use std::collections::BTreeMap;
@@ -137,8 +138,15 @@ pub fn files(resolved: &Resolved, chosen: &Chosen) -> FilePlan {
         FileMode::LocalWithOverrides => auto_mount,
         FileMode::Local | FileMode::Read | FileMode::Write => false,
     };
+    let mapping =
+        resolved.config.fs().mapping.as_ref().map(|mapping| mapping.0.as_slice()).unwrap_or_default();
     FilePlan {
         enabled: mode != FileMode::Local,
+        mapping: mapping
+            .iter()
+            .cloned()
+            .map(|(pattern, replacement)| PathMapping { pattern, replacement })
+            .collect(),
         rules,
         fallback,
         discovered_mounts: discovers && chosen.declared.is_none() && !is_targetless(resolved),

@@ -131,12 +131,25 @@ pub enum TakeEnv {
 pub struct FilePlan {
     /// Whether files are looked at at all.
     pub enabled: bool,
+    /// Paths that stand for others; before the rules, the first that fits decides.
+    #[serde(default)]
+    pub mapping: Vec<PathMapping>,
     /// The rules, in order.
     pub rules: Vec<FileRule>,
     /// For all other paths.
     pub fallback: Place,
     /// Adds the volumes that the agent finds mounted in the target (local targets have no pod spec).
     pub discovered_mounts: bool,
+}
+
+/// One path for another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct PathMapping {
+    /// A regular expression, unanchored, any case.
+    pub pattern: String,
+    /// What the part that fits becomes; `$1` for groups.
+    pub replacement: String,
 }
 
 /// One rule on paths.

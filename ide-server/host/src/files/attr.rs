@@ -3,6 +3,7 @@
 //! stat(path), fstat(fd) and the entries of a directory must tell the same story, or `cp` refuses the file. So this is
 //! the only place that turns the pod's figures into shown ones, and it shows what the kernel makes of a FUSE answer.
 
+use super::Rights;
 use super::lookup::Creds;
 use protocol::agent::Stat;
 use std::io;
@@ -52,9 +53,12 @@ impl Appearance {
     }
 
     /// Owner and group: the pod process's become our own, so that "is it mine" gives the pod's answer.
-    pub(super) fn owner(&self, stat: &Stat) -> (u32, u32) {
+    ///
+    /// A file that may be written to has an owner whom the mount's namespace knows, else the kernel itself refuses.
+    pub(super) fn owner(&self, stat: &Stat, rights: Rights) -> (u32, u32) {
         let shown = |id: u32, pod: u32, own: u32, overflow: Option<u32>| match overflow {
             _ if id == pod || id == own => own,
+            Some(_) if is_live(stat, rights) => own,
             Some(overflow) => overflow,
             None => id,
         };
@@ -65,14 +69,21 @@ impl Appearance {
     }
 
     /// The same as FUSE is told it: the kernel itself shows what its namespace does not map as the overflow owner.
-    pub(super) fn sent_owner(&self, stat: &Stat) -> (u32, u32) {
-        let sent = |id: u32, pod: u32, own: u32| if id == pod { own } else { id };
+    pub(super) fn sent_owner(&self, stat: &Stat, rights: Rights) -> (u32, u32) {
+        let known = self.overflow.is_some() && is_live(stat, rights);
+        let sent = |id: u32, pod: u32, own: u32| if id == pod || known { own } else { id };
         (sent(stat.uid, self.pod.0, self.own.0), sent(stat.gid, self.pod.1, self.own.1))
     }
 
+    /// Owner and group in the pod, of those that are set here.
+    pub(super) fn owner_there(&self, uid: Option<u32>, gid: Option<u32>) -> (Option<u32>, Option<u32>) {
+        let there = |id: u32, pod: u32, own: u32| if id == own { pod } else { id };
+        (uid.map(|id| there(id, self.pod.0, self.own.0)), gid.map(|id| there(id, self.pod.1, self.own.1)))
+    }
+
     /// `struct stat`, as the kernel will give it for a descriptor.
-    pub(super) fn stat(&self, stat: &Stat) -> libc::stat {
-        let (uid, gid) = self.owner(stat);
+    pub(super) fn stat(&self, stat: &Stat, rights: Rights) -> libc::stat {
+        let (uid, gid) = self.owner(stat, rights);
         // SAFETY: struct stat is plain integers, for which all zeroes is a value.
         let mut shown: libc::stat = unsafe { std::mem::zeroed() };
         shown.st_dev = self.dev;
@@ -90,6 +101,11 @@ impl Appearance {
         (shown.st_ctime, shown.st_ctime_nsec) = (stat.ctime, stat.ctime_nsec.into());
         shown
     }
+}
+
+/// Whether a file is shown as it is now, and can be written to.
+pub(super) fn is_live(stat: &Stat, rights: Rights) -> bool {
+    rights == Rights::ReadWrite && stat.mode & libc::S_IFMT == libc::S_IFREG
 }
 
 /// The block size as FUSE keeps it: a power of two.

@@ -4,22 +4,24 @@
 //! on the node, and here they differ: the number is the pod's, and two versions of a file are two nodes.
 //!
 //! OPEN is answered for the sake of files that tell no size (they are read past the page cache), and because it says
-//! how long content is held. Threads that answer here never wait for a thread that opens: no lock is held across a
+//! how long content is held. What may be written to is in [`writing`]; all else is refused with EROFS. Threads that answer here never wait for a thread that opens: no lock is held across a
 //! system call on the mount. What a slow pod leaves unanswered is answered with EIO by the watchdog.
 
 mod abi;
 mod directory;
 mod tree;
 mod watchdog;
+mod writing;
 
 use self::abi::{Out, Request};
 use self::directory::Directory;
 use self::tree::{Stale, Tree};
 use self::watchdog::Watchdog;
 use super::helper::Helper;
+use super::live::LiveFile;
 use super::lookup::{Found, Pod, Wanted, lock};
 use super::source::{Source, Version};
-use super::{Backend, Errno, fusermount, userns};
+use super::{Backend, Errno, Rights, fusermount, userns};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -32,8 +34,8 @@ use std::sync::{Arc, Mutex};
 
 /// Questions to the pod that can be under way at once; the watchdog adds threads when all hang.
 const THREADS: usize = 6;
-/// As large as the kernel insists on; nothing that long is ever asked of a read-only mount.
-const BUFFER: usize = 16 << 10;
+/// As large as the kernel insists on: a write, and what comes before it. Memory is taken as it is used.
+const BUFFER: usize = protocol::agent::MAX_WRITE as usize + (4 << 10);
 const STACK: usize = 256 << 10;
 
 /// A served mount.
@@ -67,6 +69,7 @@ struct Shared {
 #[derive(Clone)]
 enum Handle {
     File(Arc<Source>),
+    Live(Arc<LiveFile>),
     Directory(Arc<Mutex<Directory>>),
 }
 
@@ -116,22 +119,22 @@ impl Server {
         self.dev
     }
 
-    pub(super) fn stat(&self, found: &Found) -> libc::stat {
+    pub(super) fn stat(&self, found: &Found, rights: Rights) -> libc::stat {
         let mut stale = Vec::new();
         lock(&self.shared.tree).refresh(found, &mut stale);
         self.shared.take_back(&stale);
-        self.shared.pod.look.stat(&found.stat)
+        self.shared.pod.look.stat(&found.stat, rights)
     }
 
     /// Opens what was found: the kernel's questions are answered from `found`, without another to the pod.
-    pub(super) fn open(&self, mut found: Found, flags: i32) -> Result<OwnedFd, Errno> {
+    pub(super) fn open(&self, mut found: Found, flags: i32, rights: Rights) -> Result<OwnedFd, Errno> {
         let mut stale = Vec::new();
         let source = (found.kind() == libc::S_IFREG && flags & libc::O_PATH == 0)
             .then(|| Arc::new(Source::new(&self.shared.pod, &mut found)));
         let listed = found.listed.take();
         let chain = {
             let mut tree = lock(&self.shared.tree);
-            let chain = tree.seed(&found, &mut stale);
+            let chain = tree.seed(&found, rights, &mut stale);
             if let Some(node) = chain.last().and_then(|&id| tree.get_mut(id)) {
                 match source {
                     // One kept file for all that have this version open.
@@ -145,7 +148,7 @@ impl Server {
             chain
         };
         self.shared.take_back(&stale);
-        let opened = open_below(&self.root, &found.path, flags);
+        let opened = open_below(&self.root, &found.path, flags & KEPT);
         lock(&self.shared.tree).unpin(&chain);
         opened
     }
@@ -180,9 +183,11 @@ fn spawn(shared: &Arc<Shared>) -> io::Result<()> {
     Ok(())
 }
 
+/// What of an open's flags goes to the mount, where it is only for reading.
+const KEPT: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_APPEND;
+
 /// openat2(2) below the mount's root, in which links cannot lead out.
 fn open_below(root: &OwnedFd, path: &[u8], flags: i32) -> Result<OwnedFd, Errno> {
-    const KEPT: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_APPEND;
     let relative = match path.strip_prefix(b"/").unwrap_or(path) {
         b"" => &b"."[..],
         path => path,
@@ -191,7 +196,7 @@ fn open_below(root: &OwnedFd, path: &[u8], flags: i32) -> Result<OwnedFd, Errno>
     // SAFETY: struct open_how is plain integers, for which all zeroes is a value.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     // The path is without links; a link that took a name's place meanwhile is another file than was found.
-    how.flags = (flags & KEPT | libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOFOLLOW) as u64;
+    how.flags = (flags | libc::O_CLOEXEC | libc::O_NOFOLLOW) as u32 as u64;
     how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
     // SAFETY: the path is a C string and the struct has the size given; both outlive the call.
     let fd = unsafe {
@@ -295,15 +300,19 @@ impl Shared {
             abi::LOOKUP => self.look_up(node, body.name()),
             abi::GETATTR => self.attributes(node),
             abi::READLINK => self.with_node(node, |node| Ok(Out(node.link.to_vec()))),
-            abi::OPEN => self.open(node),
+            abi::SETATTR => self.set_attributes(node, body),
+            abi::OPEN => self.open(node, body),
             abi::OPENDIR => self.open_directory(node),
-            abi::READ => self.read(body),
+            abi::READ => self.read(node, body),
+            abi::WRITE => self.write_file(body),
+            abi::FLUSH | abi::FSYNC => self.sync(request.opcode, body),
+            abi::FSYNCDIR => self.sync_folder(node, body),
             abi::READDIR => self.read_directory(body),
             abi::RELEASE | abi::RELEASEDIR => {
                 if let Some(handle) = body.u64(0) {
                     lock(&self.handles).remove(&handle);
+                    lock(&self.tree).closed(node, handle);
                 }
-                lock(&self.tree).closed(node);
                 Ok(Out::default())
             }
             abi::STATFS => self.figures(node),
@@ -328,7 +337,19 @@ impl Shared {
             }
             abi::INTERRUPT => return None,
             abi::DESTROY => Ok(Out::default()),
-            // Among them ACCESS and FLUSH: the kernel asks once, and never again.
+            // A trapped call makes and removes names; what comes here has gone by /proc.
+            abi::SYMLINK
+            | abi::MKNOD
+            | abi::MKDIR
+            | abi::UNLINK
+            | abi::RMDIR
+            | abi::RENAME
+            | abi::RENAME2
+            | abi::LINK
+            | abi::CREATE
+            | abi::TMPFILE => Err(libc::EROFS),
+            abi::SETXATTR | abi::REMOVEXATTR | abi::FALLOCATE => self.refuse(node),
+            // Among them ACCESS: the kernel asks once, and never again.
             _ => Err(libc::ENOSYS),
         })
     }
@@ -336,7 +357,18 @@ impl Shared {
     /// The same for a node whose last question came too late: what needs the pod fails.
     fn answer_at_once(&self, request: &Request<'_>) -> Option<Answer> {
         match request.opcode {
-            abi::LOOKUP | abi::OPEN | abi::OPENDIR | abi::READ | abi::READDIR | abi::STATFS => {
+            abi::LOOKUP
+            | abi::SETATTR
+            | abi::OPEN
+            | abi::OPENDIR
+            | abi::READ
+            | abi::READDIR
+            | abi::WRITE
+            | abi::FLUSH
+            | abi::FSYNC
+            | abi::FSYNCDIR
+            | abi::STATFS => Some(Err(libc::EIO)),
+            abi::GETATTR if lock(&self.tree).get(request.node).is_some_and(tree::Node::is_live) => {
                 Some(Err(libc::EIO))
             }
             _ => self.answer(request),
@@ -351,7 +383,7 @@ impl Shared {
         let seen = |tree: &Tree, id: u64| match tree.get(id) {
             Some(node) => {
                 let mut out = Out::default();
-                out.entry(id, &self.pod.look, &node.stat);
+                out.entry(id, &self.pod.look, &node.stat, node.rights);
                 Ok(out)
             }
             None => Err(libc::ENOENT),
@@ -385,19 +417,29 @@ impl Shared {
             let found = self.pod.look(b"/", true, Wanted::NOTHING)?;
             lock(&self.tree).see_root(&found.stat, &mut Vec::new());
         }
-        self.with_node(id, |node| {
-            let mut out = Out::default();
-            out.attr_out(&self.pod.look, &node.stat);
-            Ok(out)
-        })
+        self.look_at_live(id)?;
+        self.with_node(id, |node| Ok(self.shown(node)))
     }
 
-    fn open(&self, id: u64) -> Answer {
+    fn shown(&self, node: &tree::Node) -> Out {
+        let mut out = Out::default();
+        out.attr_out(&self.pod.look, &node.stat, node.rights);
+        out
+    }
+
+    fn open(&self, id: u64, body: abi::Body<'_>) -> Answer {
+        let flags = body.u32(0).unwrap_or(0) as i32;
         let (seeded, path, version) = {
             let tree = lock(&self.tree);
             let node = tree.get(id).ok_or(libc::ESTALE)?;
             (node.source.clone(), node.path.clone(), node.version())
         };
+        if version.is_live() {
+            return self.open_live(id, &path, version, flags);
+        }
+        if flags & libc::O_ACCMODE != libc::O_RDONLY {
+            return Err(libc::EROFS);
+        }
         let source = match seeded {
             Some(source) => source,
             // Not by a trapped call: by /proc/self/fd, or relative to a folder.
@@ -420,13 +462,19 @@ impl Shared {
             let node = tree.get_mut(id).ok_or(libc::ESTALE)?;
             (node.listed.take(), node.path.clone(), node.stat.clone())
         };
-        let directory = Directory::new(path, stat, listed);
+        let directory = Directory::new(path, stat, listed, self.pod.changes());
         Ok(self.opened(id, Handle::Directory(Arc::new(Mutex::new(directory))), 0))
     }
 
     fn opened(&self, id: u64, handle: Handle, flags: u32) -> Out {
         let number = self.last_handle.fetch_add(1, Ordering::Relaxed) + 1;
-        lock(&self.tree).opened(id);
+        {
+            let mut tree = lock(&self.tree);
+            tree.opened(id);
+            if let (Handle::Live(file), Some(node)) = (&handle, tree.get_mut(id)) {
+                node.hold(number, Arc::clone(file));
+            }
+        }
         lock(&self.handles).insert(number, handle);
         let mut out = Out::default();
         out.opened(number, flags);
@@ -437,10 +485,14 @@ impl Shared {
         number.and_then(|number| lock(&self.handles).get(&number).cloned()).ok_or(libc::EBADF)
     }
 
-    fn read(&self, body: abi::Body<'_>) -> Answer {
+    fn read(&self, id: u64, body: abi::Body<'_>) -> Answer {
         let (Some(offset), Some(length)) = (body.u64(8), body.u32(16)) else { return Err(libc::EINVAL) };
         match self.handle(body.u64(0))? {
             Handle::File(source) => source.read(offset, length as usize).map(|bytes| Out(bytes.into())),
+            Handle::Live(file) => {
+                let seen = lock(&self.tree).get(id).map(|node| Version::of(&node.stat));
+                file.read(offset, length as usize, seen).map(|bytes| Out(bytes.into()))
+            }
             Handle::Directory(_) => Err(libc::EISDIR),
         }
     }
@@ -449,7 +501,7 @@ impl Shared {
         let (Some(offset), Some(length)) = (body.u64(8), body.u32(16)) else { return Err(libc::EINVAL) };
         match self.handle(body.u64(0))? {
             Handle::Directory(directory) => lock(&directory).read(&self.pod, offset, length as usize),
-            Handle::File(_) => Err(libc::ENOTDIR),
+            Handle::File(_) | Handle::Live(_) => Err(libc::ENOTDIR),
         }
     }
 

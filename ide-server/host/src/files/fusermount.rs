@@ -135,7 +135,7 @@ impl From<io::Error> for Refused {
 fn run(program: &str, mountpoint: &Path) -> Result<(OwnedFd, OwnedFd, u64), Refused> {
     /// Where the program finds its end of the socket.
     const COMM: RawFd = 3;
-    const OPTIONS: &str = "ro,nosuid,nodev,noatime,max_read=262144,fsname=pod,subtype=mirrord-ide";
+    const OPTIONS: &str = "nosuid,nodev,noatime,max_read=262144,fsname=pod,subtype=mirrord-ide";
     let (own, helpers) = UnixStream::pair()?;
     let mut command = Command::new(program);
     command.args(["-o", OPTIONS, "--"]).arg(mountpoint);

@@ -7,13 +7,14 @@
 use super::attr::Appearance;
 use super::recent::Recent;
 use super::resolver::Resolver;
-use super::{Errno, PodFs};
+use super::{Errno, PodFs, Rights};
 use bytes::Bytes;
 use protocol::agent::{
     CloseFile, List, Listed, MAX_INLINE, MAX_READ, Read, Response, Stat, Statfs, Step, Walk, Walked,
     request::Op, response::Answer,
 };
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 /// Who the pod's process is.
@@ -91,7 +92,11 @@ pub(super) struct Pod {
     creds: Creds,
     pub(super) look: Appearance,
     pub(super) recent: Recent,
-    resolver: Resolver,
+    pub(super) resolver: Resolver,
+    /// Why nothing can be written, when something was to be.
+    pub(super) refusal: Mutex<Option<String>>,
+    /// Counts what was changed by the session.
+    pub(super) changes: AtomicU64,
 }
 
 /// Locks a mutex; one that a panicking thread left behind holds nothing that could be half done.
@@ -108,7 +113,16 @@ impl Pod {
                 close(&*closer, handle);
             }
         })?;
-        Ok(Self { fs, closing, creds, look, recent: Recent::default(), resolver: Resolver::default() })
+        Ok(Self {
+            fs,
+            closing,
+            creds,
+            look,
+            recent: Recent::default(),
+            resolver: Resolver::default(),
+            refusal: Mutex::default(),
+            changes: AtomicU64::new(0),
+        })
     }
 
     /// Looks up; one round trip.
@@ -169,15 +183,22 @@ impl Pod {
         self.look_recently(path, follow).map(drop)
     }
 
-    fn judge(&self, walked: Walked) -> Result<Found, Errno> {
-        let Walked { steps, errno, content, whole, handle, listed } = walked;
-        let on_the_way = &steps[..steps.len().saturating_sub(1)];
+    fn judge(&self, mut walked: Walked) -> Result<Found, Errno> {
+        let on_the_way = &walked.steps[..walked.steps.len().saturating_sub(1)];
         let barred = on_the_way
             .iter()
             .filter_map(|step| step.stat.as_ref())
             .any(|stat| stat.mode & libc::S_IFMT == libc::S_IFDIR && !self.creds.may(stat, 1));
+        if barred {
+            walked.errno = libc::EACCES;
+        }
+        self.found(walked)
+    }
+
+    /// What a walk led to, by the pod's own judgement.
+    pub(super) fn found(&self, walked: Walked) -> Result<Found, Errno> {
+        let Walked { steps, errno, content, whole, handle, listed } = walked;
         let errno = match (errno, steps.last()) {
-            _ if barred => libc::EACCES,
             (0, Some(Step { stat: Some(stat), path, link })) => {
                 let (stat, path, link) = (stat.clone(), path.clone(), link.clone());
                 return Ok(Found { path, stat, link, steps, content, whole, handle, listed });
@@ -189,11 +210,11 @@ impl Pod {
         Err(errno)
     }
 
-    /// Whether the pod's process may; by mode bits. Writing never may: the view is read-only.
-    pub(super) fn access(&self, stat: &Stat, mode: i32) -> Result<(), Errno> {
+    /// Whether the pod's process may; by mode bits.
+    pub(super) fn access(&self, stat: &Stat, mode: i32, rights: Rights) -> Result<(), Errno> {
         let in_file_system =
             matches!(stat.mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR | libc::S_IFLNK);
-        if mode & libc::W_OK != 0 && in_file_system {
+        if mode & libc::W_OK != 0 && in_file_system && rights == Rights::Read {
             return Err(libc::EROFS);
         }
         if self.creds.may(stat, mode as u32) { Ok(()) } else { Err(libc::EACCES) }
@@ -250,12 +271,17 @@ impl Pod {
         }
     }
 
-    fn ask(&self, op: Op) -> Result<Response, Errno> {
+    /// The answer, whatever it is.
+    pub(super) fn put(&self, op: Op) -> Result<Response, Errno> {
         // No file system of the pod's would say that it took too long.
-        let response = self.fs.request(op).map_err(|errno| match errno {
+        self.fs.request(op).map_err(|errno| match errno {
             libc::ENAMETOOLONG => errno,
             _ => libc::EIO,
-        })?;
+        })
+    }
+
+    fn ask(&self, op: Op) -> Result<Response, Errno> {
+        let response = self.put(op)?;
         if response.errno == 0 {
             return Ok(response);
         }
@@ -282,14 +308,20 @@ struct Asked<'a> {
     directory: bool,
 }
 
+/// Whether a path can be asked for at all.
+pub(super) fn check_path(path: &[u8]) -> Result<(), Errno> {
+    if path.len() >= libc::PATH_MAX as usize {
+        return Err(libc::ENAMETOOLONG);
+    }
+    if path.first() != Some(&b'/') || path.contains(&0) {
+        return Err(libc::ENOENT);
+    }
+    Ok(())
+}
+
 impl<'a> Asked<'a> {
     fn read(path: &'a [u8], follow: bool) -> Result<Self, Errno> {
-        if path.len() >= libc::PATH_MAX as usize {
-            return Err(libc::ENAMETOOLONG);
-        }
-        if path.first() != Some(&b'/') || path.contains(&0) {
-            return Err(libc::ENOENT);
-        }
+        check_path(path)?;
         let end = path.iter().rposition(|&byte| byte != b'/').map_or(1, |last| last + 1);
         let (path, slash) = (&path[..end], end < path.len());
         let dots = path.ends_with(b"/.") || path.ends_with(b"/..");
@@ -297,19 +329,19 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// The rules of open(2) and openat2(2) on a read-only file system.
+/// The rules of open(2) and openat2(2) where nothing can be written, or before anything is.
 pub(super) struct Opening {
     pub(super) flags: i32,
     pub(super) resolve: u64,
 }
 
 impl Opening {
-    fn has(&self, flag: i32) -> bool {
+    pub(super) fn has(&self, flag: i32) -> bool {
         self.flags & flag == flag
     }
 
     /// O_PATH drops all flags but these.
-    fn path_only(&self) -> bool {
+    pub(super) fn path_only(&self) -> bool {
         self.has(libc::O_PATH)
     }
 
@@ -342,7 +374,7 @@ impl Opening {
             let refused = self.has(libc::O_DIRECTORY) && !directory;
             return if refused { Err(libc::ENOTDIR) } else { Ok(()) };
         }
-        let writes = self.flags & libc::O_ACCMODE != libc::O_RDONLY || self.has(libc::O_TRUNC);
+        let writes = self.writes();
         if self.has(libc::O_TMPFILE) {
             return Err(match (writes, directory) {
                 (false, _) => libc::EINVAL,
@@ -361,22 +393,36 @@ impl Opening {
         if self.has(libc::O_DIRECTORY) && !directory {
             return Err(libc::ENOTDIR);
         }
-        match kind {
-            libc::S_IFLNK => return Err(libc::ELOOP),
-            libc::S_IFDIR if writes => return Err(libc::EISDIR),
-            libc::S_IFDIR | libc::S_IFREG => {}
-            // As on a file system mounted `nodev`.
-            libc::S_IFBLK | libc::S_IFCHR => return Err(libc::EACCES),
-            // The other end of a socket or pipe is in the pod; opening one here would wait forever.
-            _ => return Err(libc::ENXIO),
-        }
+        self.check_kind(kind)?;
         let read = if self.flags & libc::O_ACCMODE == libc::O_WRONLY { 0 } else { libc::R_OK };
-        pod.access(&found.stat, read | if writes { libc::W_OK } else { 0 })
+        pod.access(&found.stat, read | if writes { libc::W_OK } else { 0 }, Rights::Read)
+    }
+
+    /// Whether it can only succeed where something may be changed.
+    pub(super) fn changes(&self) -> bool {
+        self.writes() || self.has(libc::O_CREAT)
+    }
+
+    fn writes(&self) -> bool {
+        self.flags & libc::O_ACCMODE != libc::O_RDONLY || self.has(libc::O_TRUNC)
+    }
+
+    /// Whether a thing of this kind can be opened, by who may write.
+    pub(super) fn check_kind(&self, kind: u32) -> Result<(), Errno> {
+        match kind {
+            libc::S_IFLNK => Err(libc::ELOOP),
+            libc::S_IFDIR if self.writes() || self.has(libc::O_CREAT) => Err(libc::EISDIR),
+            libc::S_IFDIR | libc::S_IFREG => Ok(()),
+            // As on a file system mounted `nodev`.
+            libc::S_IFBLK | libc::S_IFCHR => Err(libc::EACCES),
+            // The other end of a socket or pipe is in the pod; opening one here would wait forever.
+            _ => Err(libc::ENXIO),
+        }
     }
 
     /// The `resolve` flags. The path is absolute here, what it was relative to is not known; so a walk that may have
     /// left its start is refused.
-    fn check_way(&self, path: &[u8], found: &Found) -> Result<(), Errno> {
+    pub(super) fn check_way(&self, path: &[u8], found: &Found) -> Result<(), Errno> {
         let links = |steps: &[Step]| steps.iter().any(|step| !step.link.is_empty());
         let last_counts =
             if self.follows() { found.steps.len() } else { found.steps.len().saturating_sub(1) };

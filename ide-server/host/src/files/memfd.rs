@@ -4,10 +4,10 @@
 //! A memfd has an inode of its own. So a stat answers with the figures of the memfd (or shadow folder) that an open of
 //! the same version gives, made for the purpose if need be: then stat and fstat agree. No content is written to disk.
 
-use super::Errno;
 use super::attr::fstat;
 use super::lookup::{Found, Pod, lock};
 use super::source::{Source, Version};
+use super::{Errno, Rights};
 use protocol::agent::{Entry, Stat};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{CString, OsStr};
@@ -103,7 +103,7 @@ impl Store {
         let object = match found.kind() {
             libc::S_IFREG => fstat(&self.copy(&found.stat)?.memfd),
             libc::S_IFDIR => File::open(self.shadow(found)?.folder).and_then(|folder| fstat(&folder)),
-            _ => return Ok(self.pod.look.stat(&found.stat)),
+            _ => return Ok(self.pod.look.stat(&found.stat, Rights::Read)),
         };
         object.map_err(|error| errno_of(&error))
     }

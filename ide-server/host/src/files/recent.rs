@@ -69,6 +69,12 @@ impl Recent {
         })
     }
 
+    /// Something was changed: nothing is known any more.
+    pub(super) fn clear(&self) {
+        lock(&self.entries).clear();
+        lock(&self.there).clear();
+    }
+
     /// Notes that a path led somewhere.
     pub(super) fn found(&self, path: &[u8]) {
         let mut there = lock(&self.there);

@@ -22,6 +22,11 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
+    /// Something was changed: nothing is known any more.
+    pub(super) fn clear(&self) {
+        lock(&self.known).clear();
+    }
+
     /// What a walk to the path shows, links followed and with all of its content; `None` for every other path, for one
     /// that is too long, and where the agent does not answer.
     pub(super) fn walked(&self, fs: &dyn PodFs, path: &[u8]) -> Option<Walked> {

@@ -1,7 +1,8 @@
 //! Where the bytes of one opened file come from: what the walk brought along, then the file that the agent keeps open.
 
-use super::Errno;
+use super::attr::is_live;
 use super::lookup::{Found, Pod, Wanted, lock};
+use super::{Errno, Rights};
 use bytes::{Bytes, BytesMut};
 use protocol::agent::{MAX_READ, Stat};
 use std::sync::{Arc, Mutex};
@@ -12,18 +13,44 @@ pub(super) struct Version {
     dev: u64,
     ino: u64,
     kind: u32,
-    /// Size and times; all zero for directories, which stay themselves while their entries change.
-    content: (u64, i64, u32, i64, u32),
+    content: Content,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Content {
+    /// A directory, which stays itself while its entries change.
+    Entries,
+    /// This one, by size and times.
+    Of(u64, i64, u32, i64, u32),
+    /// Whatever it is now.
+    Live,
 }
 
 impl Version {
     pub(super) fn of(stat: &Stat) -> Self {
         let kind = stat.mode & libc::S_IFMT;
         let content = match kind {
-            libc::S_IFDIR => (0, 0, 0, 0, 0),
-            _ => (stat.size, stat.mtime, stat.mtime_nsec, stat.ctime, stat.ctime_nsec),
+            libc::S_IFDIR => Content::Entries,
+            _ => Content::Of(stat.size, stat.mtime, stat.mtime_nsec, stat.ctime, stat.ctime_nsec),
         };
         Self { dev: stat.dev, ino: stat.ino, kind, content }
+    }
+
+    /// The same for what is to be known with `rights`: a file that may be written to is one whatever is in it.
+    pub(super) fn with(stat: &Stat, rights: Rights) -> Self {
+        match is_live(stat, rights) {
+            true => Self { content: Content::Live, ..Self::of(stat) },
+            false => Self::of(stat),
+        }
+    }
+
+    pub(super) fn is_live(self) -> bool {
+        self.content == Content::Live
+    }
+
+    /// Whether both are the same file, whatever is in it.
+    pub(super) fn is_same_file(self, other: Self) -> bool {
+        (self.dev, self.ino, self.kind) == (other.dev, other.ino, other.kind)
     }
 }
 
@@ -55,7 +82,7 @@ impl Source {
 
     /// Whether the file tells no size and has content all the same, as in `/proc`.
     pub(super) fn is_sizeless(&self) -> bool {
-        self.version.content.0 == 0 && !(self.head.is_empty() && self.whole)
+        matches!(self.version.content, Content::Of(0, ..)) && !(self.head.is_empty() && self.whole)
     }
 
     /// `length` bytes from `offset`; fewer only at the end.

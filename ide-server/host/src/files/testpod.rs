@@ -1,5 +1,7 @@
 //! A pod for tests: a folder of this machine, walked name by name, with every question counted.
 
+mod changes;
+
 use super::{Errno, PodFs};
 use bytes::Bytes;
 use protocol::agent::{
@@ -28,6 +30,15 @@ pub(super) struct TestPod {
     pub(super) lists: AtomicUsize,
     pub(super) reads: AtomicUsize,
     pub(super) others: AtomicUsize,
+    pub(super) changes: AtomicUsize,
+    /// How long each write was.
+    pub(super) written: Mutex<Vec<usize>>,
+    /// How much can still be written, where that has an end.
+    pub(super) room: Mutex<Option<usize>>,
+    /// How far each synchronisation went.
+    pub(super) syncs: Mutex<Vec<i32>>,
+    /// Refuses changes, as an agent that knows of none.
+    pub(super) old: AtomicBool,
     /// Answers nothing any more, with this errno.
     pub(super) lost: AtomicU32,
     /// Owner that all files are shown with, when set.
@@ -45,7 +56,7 @@ impl TestPod {
 
     /// Questions since the last call, closes left out: nobody waits for them.
     pub(super) fn take_questions(&self) -> usize {
-        [&self.walks, &self.lists, &self.reads, &self.others]
+        [&self.walks, &self.lists, &self.reads, &self.others, &self.changes]
             .iter()
             .map(|count| count.swap(0, Ordering::SeqCst))
             .sum()
@@ -65,10 +76,13 @@ impl TestPod {
     }
 
     fn stat(&self, place: &Path) -> io::Result<Stat> {
-        let meta = place.symlink_metadata()?;
+        Ok(self.stat_of(&place.symlink_metadata()?))
+    }
+
+    fn stat_of(&self, meta: &std::fs::Metadata) -> Stat {
         let owner = self.owner.load(Ordering::SeqCst);
         let sizeless = self.sizeless.load(Ordering::SeqCst) && meta.is_file();
-        Ok(Stat {
+        Stat {
             ino: meta.ino(),
             dev: meta.dev(),
             mode: meta.mode(),
@@ -85,7 +99,7 @@ impl TestPod {
             mtime_nsec: meta.mtime_nsec() as u32,
             ctime: meta.ctime(),
             ctime_nsec: meta.ctime_nsec() as u32,
-        })
+        }
     }
 
     fn step(&self, path: &[u8]) -> io::Result<Step> {
@@ -118,8 +132,7 @@ impl TestPod {
                 content.truncate(read.min(ask.inline as usize));
                 walked.content = content.into();
                 if ask.keep && !walked.whole {
-                    walked.handle = u64::from(self.last.fetch_add(1, Ordering::SeqCst) + 1);
-                    self.kept.lock().unwrap().insert(walked.handle, file);
+                    walked.handle = self.keep(file);
                 }
             }
             libc::S_IFDIR if ask.list => walked.listed = Some(self.list(&last.path, 0)),
@@ -201,6 +214,7 @@ impl PodFs for TestPod {
             errno => return Err(errno as i32),
         }
         let mut errno = 0;
+        let mut message = String::new();
         let answer = match op {
             Op::Walk(ask) => {
                 self.walks.fetch_add(1, Ordering::SeqCst);
@@ -246,9 +260,17 @@ impl PodFs for TestPod {
                     namelen: figures.name_max(),
                 }))
             }
-            other => panic!("no question about files: {other:?}"),
+            _ if self.old.load(Ordering::SeqCst) => {
+                errno = libc::ENOSYS;
+                message = "this agent does not know the request".to_owned();
+                None
+            }
+            op => self.change(op).unwrap_or_else(|refused| {
+                errno = refused;
+                None
+            }),
         };
-        Ok(Response { id: 0, errno, message: String::new(), answer })
+        Ok(Response { id: 0, errno, message, answer })
     }
 }
 

@@ -15,6 +15,7 @@ mod behaviour;
 mod endings;
 mod kernel;
 mod ordinary;
+mod writing;
 
 /// A served tree, and the tree itself.
 struct Scene {
@@ -89,7 +90,7 @@ impl Scene {
     }
 
     fn open(&self, path: &str, flags: i32) -> Result<File, Errno> {
-        self.server().open(path.as_bytes(), flags, 0, 0).map(File::from)
+        self.server().open(path.as_bytes(), flags, 0, 0, Rights::Read).map(File::from)
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>, Errno> {

@@ -87,8 +87,8 @@ fn set_up(plan: &Plan) -> Result<[RawFd; 2], [i32; 2]> {
     }
     const SET_STRING: u32 = 1;
     const CREATE: u32 = 6;
-    // Read-only, no setuid programs, no devices, no access times.
-    const ATTRIBUTES: u32 = 0x1 | 0x2 | 0x4 | 0x10;
+    // No setuid programs, no devices, no access times. What may be written to is for the server to say.
+    const ATTRIBUTES: u32 = 0x2 | 0x4 | 0x10;
     // SAFETY: system calls on constants, on the plan's C strings and on a local buffer, all alive through the call.
     unsafe {
         checked(0, libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).into())?;

@@ -1,9 +1,14 @@
 //! Trapped calls that name a path: where it lives, and the pod's answer to those that live there.
 
+mod change;
+mod here;
+
+use self::change::{Change, TimesForm, umask};
 use super::memory;
 use super::notify::Answer;
 use super::{Call, Verdict};
-use crate::files::{Backend, FileServer};
+use crate::control::Journal;
+use crate::files::{Backend, FileServer, Rights};
 use crate::places::Places;
 use crate::sys::{self, Errno};
 use protocol::host::Place;
@@ -11,13 +16,17 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Files of the session, as the traps need them.
 pub struct Paths {
     places: Places,
     files: Arc<FileServer>,
+    journal: Arc<Journal>,
     /// Files of our own making that stand for a path: `/etc/nsswitch.conf`.
     made: HashMap<Vec<u8>, OwnedFd>,
+    /// It was told that files cannot be written.
+    told: AtomicBool,
 }
 
 /// What a call does with its path.
@@ -54,7 +63,7 @@ enum Use {
         follow: bool,
     },
     /// Makes, removes, renames or changes something.
-    Change,
+    Change(Change),
 }
 
 /// A path of a caller's, found.
@@ -64,6 +73,8 @@ struct Located {
     /// Without `.`, `..` and double slashes: what rules are about.
     normal: Vec<u8>,
     place: Place,
+    /// Another path than the caller's, by the config's mapping.
+    mapped: bool,
 }
 
 /// A path argument of a call.
@@ -77,8 +88,8 @@ struct Named {
 
 impl Paths {
     /// Paths of a session: `places` says where, `files` is the pod's side.
-    pub fn new(places: Places, files: Arc<FileServer>) -> Self {
-        Self { places, files, made: HashMap::new() }
+    pub fn new(places: Places, files: Arc<FileServer>, journal: Arc<Journal>) -> Self {
+        Self { places, files, journal, made: HashMap::new(), told: AtomicBool::new(false) }
     }
 
     /// Has `content` stand for `path`.
@@ -117,32 +128,69 @@ impl Paths {
         if raw.is_empty() {
             return Ok(Verdict::CONTINUE);
         }
-        let Located { absolute, normal, place } = self.locate(call, named.dirfd, &raw)?;
+        let Located { absolute, normal, place, mut mapped } = self.locate(call, named.dirfd, &raw)?;
+        let mut other = None;
         if let Some((dirfd, address)) = named.other {
-            let other = memory::path(call.tid(), address)?;
-            let other_place = self.locate(call, dirfd, &other)?.place;
-            let is_pod = |place| matches!(place, Place::Remote | Place::RemoteRead);
-            if is_pod(other_place) != is_pod(place) {
+            let raw = memory::path(call.tid(), address)?;
+            let located = self.locate(call, dirfd, &raw)?;
+            // Each is a file system of its own: this machine's, the pod's, and what of the pod's is only read.
+            let side = |place| match place {
+                Place::Remote => 2,
+                Place::RemoteRead => 1,
+                Place::Local | Place::RemoteReadLocalWrite | Place::Hidden => 0,
+            };
+            if side(located.place) != side(place) {
                 return Ok(Verdict::fail(libc::EXDEV));
             }
+            mapped |= located.mapped;
+            other = Some(located.absolute).filter(|_| !raw.is_empty());
         }
         if let Some(made) = self.made.get(&normal) {
             return Ok(self.answer_made(call, made, &named.what));
         }
         let changes = match named.what {
             Use::Open { flags, .. } => writes(flags),
-            Use::Change => true,
+            Use::Change(_) => true,
             _ => false,
         };
         match place {
+            Place::Local | Place::RemoteReadLocalWrite if mapped && (changes || place == Place::Local) => {
+                let call = call.clone();
+                Ok(Verdict::later(move || {
+                    Answer::from_result(here::answer(&call, &absolute, other.as_deref(), &named.what))
+                }))
+            }
             Place::Local => Ok(self.local(call, &raw, normal, named.what)),
             Place::RemoteReadLocalWrite if changes => Ok(Verdict::CONTINUE),
             Place::Hidden => Ok(Verdict::fail(libc::ENOENT)),
-            _ if matches!(named.what, Use::Change) => Ok(Verdict::fail(libc::EROFS)),
-            _ => {
+            Place::RemoteRead if matches!(named.what, Use::Change(_)) => Ok(Verdict::fail(libc::EROFS)),
+            Place::Remote => {
                 let (call, paths) = (call.clone(), Arc::clone(self));
-                Ok(Verdict::later(move || Answer::from_result(paths.remote(&call, &absolute, &named.what))))
+                Ok(Verdict::later(move || {
+                    let result = match named.what {
+                        Use::Change(change) => paths.change(&call, &absolute, other.as_deref(), change),
+                        ref what => paths.remote(&call, &absolute, what, Rights::ReadWrite),
+                    };
+                    if changes && matches!(result, Err(libc::EROFS) | Ok(Answer::Fail(libc::EROFS))) {
+                        paths.tell_refusal();
+                    }
+                    Answer::from_result(result)
+                }))
             }
+            Place::RemoteRead | Place::RemoteReadLocalWrite => {
+                let (call, paths) = (call.clone(), Arc::clone(self));
+                let answer = move || paths.remote(&call, &absolute, &named.what, Rights::Read);
+                Ok(Verdict::later(move || Answer::from_result(answer())))
+            }
+        }
+    }
+
+    /// Tells the user why the pod's files cannot be written although the config says so.
+    fn tell_refusal(&self) {
+        if let Some(why) = self.files.take_refusal()
+            && !self.told.swap(true, Ordering::Relaxed)
+        {
+            self.journal.warn("files-read-only", format!("files of the pod cannot be written: {why}"));
         }
     }
 
@@ -161,10 +209,14 @@ impl Paths {
         // As readlink(2) of a descriptor may have told it.
         if let Some(path) = self.files.pod_path_in_view(&normal) {
             let place = self.places.of(&path);
-            return Ok(Located { absolute: path.clone(), normal: path, place });
+            return Ok(Located { absolute: path.clone(), normal: path, place, mapped: false });
+        }
+        if let Some(mapped) = self.places.mapped(&normal) {
+            let place = self.places.of(&mapped);
+            return Ok(Located { absolute: mapped.clone(), normal: mapped, place, mapped: true });
         }
         let place = self.places.of(&normal);
-        Ok(Located { absolute, normal, place })
+        Ok(Located { absolute, normal, place, mapped: false })
     }
 
     /// What a relative path starts from.
@@ -196,8 +248,8 @@ impl Paths {
         let (call, paths) = (call.clone(), Arc::clone(self));
         Verdict::later(move || {
             // Above a volume there may be a folder that only the pod has: `ls -la` looks at `..` there.
-            Answer::from_result(match on_this_machine(&call, &path, &what) {
-                Err(libc::ENOENT) => paths.remote(&call, &path, &what),
+            Answer::from_result(match here::answer(&call, &path, None, &what) {
+                Err(libc::ENOENT) => paths.remote(&call, &path, &what, Rights::Read),
                 result => result,
             })
         })
@@ -223,20 +275,28 @@ impl Paths {
             Use::Readlink { .. } => Err(libc::EINVAL),
             Use::GetAttribute { .. } => Err(libc::ENODATA),
             Use::ListAttributes { .. } => Ok(Answer::Value(0)),
-            Use::Change => Err(libc::EROFS),
+            Use::Change(_) => Err(libc::EROFS),
             Use::Statfs { .. } => Ok(Answer::Continue),
         }))
     }
 
-    fn remote(&self, call: &Call, path: &[u8], what: &Use) -> Result<Answer, Errno> {
+    fn remote(&self, call: &Call, path: &[u8], what: &Use, rights: Rights) -> Result<Answer, Errno> {
         match *what {
             Use::Open { flags, mode, resolve } => {
-                let fd = self.files.open(path, flags, mode, resolve)?;
+                let makes = flags & libc::O_CREAT != 0 && rights == Rights::ReadWrite;
+                let mode = if makes { mode & 0o7777 & !umask(call)? } else { 0 };
+                // The pod may refuse with EPERM, which is no reason to look on this machine.
+                let fd = match self.files.open(path, flags, mode, resolve, rights) {
+                    Err(errno) => return Ok(Answer::Fail(errno)),
+                    Ok(fd) => fd,
+                };
                 Ok(Answer::Descriptor { fd, close_on_exec: flags & libc::O_CLOEXEC != 0 })
             }
-            Use::Stat { to, follow } => put(call, to, &self.files.stat(path, follow)?),
-            Use::Statx { to, mask, follow } => put(call, to, &self.files.statx(path, follow, mask)?),
-            Use::Access { mode, follow } => self.files.access(path, mode, follow).map(|()| Answer::Value(0)),
+            Use::Stat { to, follow } => put(call, to, &self.files.stat(path, follow, rights)?),
+            Use::Statx { to, mask, follow } => put(call, to, &self.files.statx(path, follow, mask, rights)?),
+            Use::Access { mode, follow } => {
+                self.files.access(path, mode, follow, rights).map(|()| Answer::Value(0))
+            }
             Use::Readlink { to, room } => {
                 if room == 0 {
                     return Err(libc::EINVAL);
@@ -250,27 +310,8 @@ impl Paths {
             // The pod's extended attributes are not carried over: none is a true answer for what is shown here.
             Use::GetAttribute { follow } => self.files.getxattr(path, follow).map(|_| Answer::Value(0)),
             Use::ListAttributes { follow } => self.files.listxattr(path, follow).map(|_| Answer::Value(0)),
-            Use::Change => Err(libc::EROFS),
+            Use::Change(_) => Err(libc::EROFS),
         }
-    }
-}
-
-/// Does for the caller, on the normal form of its path, what the kernel could not walk to.
-fn on_this_machine(call: &Call, path: &[u8], what: &Use) -> Result<Answer, Errno> {
-    let at = |flags: i32| sys::open_local(path, libc::O_PATH | flags, 0);
-    let link = |follow: bool| if follow { 0 } else { libc::O_NOFOLLOW };
-    match *what {
-        Use::Open { flags, mode, .. } => {
-            let fd = sys::open_local(path, flags, mode)?;
-            Ok(Answer::Descriptor { fd, close_on_exec: flags & libc::O_CLOEXEC != 0 })
-        }
-        Use::Stat { to, follow } => put(call, to, &stat_of(&at(link(follow))?)?),
-        Use::Statx { to, mask, follow } => put(call, to, &statx_of(&at(link(follow))?, mask)?),
-        Use::Access { mode, .. } => sys::access_local(path, mode).map(|()| Answer::Value(0)),
-        // As for the pod's own paths: none are shown.
-        Use::GetAttribute { follow } => at(link(follow)).and(Err(libc::ENODATA)),
-        Use::ListAttributes { follow } => at(link(follow)).map(|_| Answer::Value(0)),
-        _ => Ok(Answer::Continue),
     }
 }
 
@@ -315,6 +356,8 @@ fn named(call: &Call) -> Result<Option<Named>, Errno> {
     let at = |dirfd: usize, what: Use| Named { dirfd: int(dirfd), address: a[dirfd + 1], what, other: None };
     let cwd = |what: Use| Named { dirfd: libc::AT_FDCWD, address: a[0], what, other: None };
     let follow = |flags: i32| flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+    let owner = |uid: u64, gid: u64, follow| Change::Owner { uid: uid as u32, gid: gid as u32, follow };
+    let times = |times, form| Use::Change(Change::Times { times, form, follow: true });
     let large = if cfg!(target_pointer_width = "64") { 0 } else { libc::O_LARGEFILE };
     let open = |flags: i32, mode: u64| Use::Open { flags: flags | large, mode: mode as u32, resolve: 0 };
     let named = match call.nr {
@@ -341,23 +384,30 @@ fn named(call: &Call) -> Result<Option<Named>, Errno> {
         libc::SYS_lgetxattr => cwd(Use::GetAttribute { follow: false }),
         libc::SYS_listxattr => cwd(Use::ListAttributes { follow: true }),
         libc::SYS_llistxattr => cwd(Use::ListAttributes { follow: false }),
-        libc::SYS_setxattr
-        | libc::SYS_lsetxattr
-        | libc::SYS_removexattr
-        | libc::SYS_lremovexattr
-        | libc::SYS_truncate => cwd(Use::Change),
-        libc::SYS_mkdirat
-        | libc::SYS_mknodat
-        | libc::SYS_unlinkat
-        | libc::SYS_fchmodat
-        | libc::SYS_fchmodat2
-        | libc::SYS_fchownat
-        | libc::SYS_utimensat => at(0, Use::Change),
-        libc::SYS_renameat | libc::SYS_renameat2 | libc::SYS_linkat => {
-            Named { other: Some((int(2), a[3])), ..at(0, Use::Change) }
+        libc::SYS_setxattr | libc::SYS_lsetxattr | libc::SYS_removexattr | libc::SYS_lremovexattr => {
+            cwd(Use::Change(Change::ExtendedAttribute))
+        }
+        libc::SYS_truncate => cwd(Use::Change(Change::Truncate { size: a[1] })),
+        libc::SYS_mkdirat => at(0, Use::Change(Change::MakeFolder { mode: a[2] as u32 })),
+        libc::SYS_mknodat => at(0, Use::Change(Change::MakeNode { mode: a[2] as u32 })),
+        libc::SYS_unlinkat => at(0, Use::Change(Change::Remove { folder: int(2) & libc::AT_REMOVEDIR != 0 })),
+        libc::SYS_fchmodat => at(0, Use::Change(Change::Mode { mode: a[2] as u32, follow: true })),
+        libc::SYS_fchmodat2 => at(0, Use::Change(Change::Mode { mode: a[2] as u32, follow: follow(int(3)) })),
+        libc::SYS_fchownat => at(0, Use::Change(owner(a[2], a[3], follow(int(4))))),
+        libc::SYS_utimensat => {
+            let (times, form, follow) = (a[2], TimesForm::Timespec, follow(int(3)));
+            at(0, Use::Change(Change::Times { times, form, follow }))
+        }
+        libc::SYS_renameat | libc::SYS_renameat2 => {
+            let flags = if call.nr == libc::SYS_renameat2 { a[4] as u32 } else { 0 };
+            Named { other: Some((int(2), a[3])), ..at(0, Use::Change(Change::Rename { flags })) }
+        }
+        libc::SYS_linkat => {
+            let follow = int(4) & libc::AT_SYMLINK_FOLLOW != 0;
+            Named { other: Some((int(2), a[3])), ..at(0, Use::Change(Change::HardLink { follow })) }
         }
         // symlink(2)'s first argument is only text.
-        libc::SYS_symlinkat => at(1, Use::Change),
+        libc::SYS_symlinkat => at(1, Use::Change(Change::Symlink { text: a[0] })),
         #[cfg(target_arch = "x86_64")]
         nr => match nr {
             libc::SYS_open => cwd(open(int(1), a[2])),
@@ -366,20 +416,24 @@ fn named(call: &Call) -> Result<Option<Named>, Errno> {
             libc::SYS_lstat => cwd(Use::Stat { to: a[1], follow: false }),
             libc::SYS_access => cwd(Use::Access { mode: int(1), follow: true }),
             libc::SYS_readlink => cwd(Use::Readlink { to: a[1], room: a[2] as usize }),
-            libc::SYS_mkdir
-            | libc::SYS_mknod
-            | libc::SYS_rmdir
-            | libc::SYS_unlink
-            | libc::SYS_chmod
-            | libc::SYS_chown
-            | libc::SYS_lchown
-            | libc::SYS_utime
-            | libc::SYS_utimes => cwd(Use::Change),
-            libc::SYS_futimesat => at(0, Use::Change),
-            libc::SYS_rename | libc::SYS_link => {
-                Named { other: Some((libc::AT_FDCWD, a[1])), ..cwd(Use::Change) }
+            libc::SYS_mkdir => cwd(Use::Change(Change::MakeFolder { mode: a[1] as u32 })),
+            libc::SYS_mknod => cwd(Use::Change(Change::MakeNode { mode: a[1] as u32 })),
+            libc::SYS_rmdir => cwd(Use::Change(Change::Remove { folder: true })),
+            libc::SYS_unlink => cwd(Use::Change(Change::Remove { folder: false })),
+            libc::SYS_chmod => cwd(Use::Change(Change::Mode { mode: a[1] as u32, follow: true })),
+            libc::SYS_chown => cwd(Use::Change(owner(a[1], a[2], true))),
+            libc::SYS_lchown => cwd(Use::Change(owner(a[1], a[2], false))),
+            libc::SYS_utime => cwd(times(a[1], TimesForm::Utimbuf)),
+            libc::SYS_utimes => cwd(times(a[1], TimesForm::Timeval)),
+            libc::SYS_futimesat => at(0, times(a[2], TimesForm::Timeval)),
+            libc::SYS_rename => {
+                Named { other: Some((libc::AT_FDCWD, a[1])), ..cwd(Use::Change(Change::Rename { flags: 0 })) }
             }
-            libc::SYS_symlink => Named { address: a[1], ..cwd(Use::Change) },
+            libc::SYS_link => Named {
+                other: Some((libc::AT_FDCWD, a[1])),
+                ..cwd(Use::Change(Change::HardLink { follow: false }))
+            },
+            libc::SYS_symlink => Named { address: a[1], ..cwd(Use::Change(Change::Symlink { text: a[0] })) },
             _ => return Ok(None),
         },
         #[cfg(not(target_arch = "x86_64"))]

@@ -100,14 +100,19 @@ impl MirrordConfig {
             None if self.target() == Some(&Target::Targetless) => FileMode::LocalWithOverrides,
             None => FileMode::Declared,
             Some(FsMode::Local) => FileMode::Local,
-            // Until a mode works, the next narrower one holds, as its warning says.
-            Some(FsMode::LocalWithOverrides) if !works("feature.fs.mode=localwithoverrides") => {
-                FileMode::Local
-            }
-            Some(FsMode::Write) if !works("feature.fs.mode=write") => FileMode::Read,
             Some(FsMode::LocalWithOverrides) => FileMode::LocalWithOverrides,
             Some(FsMode::Read) => FileMode::Read,
             Some(FsMode::Write) => FileMode::Write,
+        }
+    }
+
+    /// Whether files of the target may be written.
+    #[must_use]
+    pub fn writes_files(&self) -> bool {
+        match self.file_mode() {
+            FileMode::Local => false,
+            FileMode::Write => true,
+            _ => self.fs().read_write.as_deref().is_some_and(|patterns| !patterns.is_empty()),
         }
     }
 

@@ -72,7 +72,13 @@ pub(crate) fn ticket(endpoint: Endpoint) -> Ticket {
         key: SecretKey::from_random([7; 32]),
         target: TargetSummary::default(),
         env: EnvPlan::default(),
-        files: FilePlan { enabled: false, rules: vec![], fallback: Place::Local, discovered_mounts: false },
+        files: FilePlan {
+            enabled: false,
+            mapping: vec![],
+            rules: vec![],
+            fallback: Place::Local,
+            discovered_mounts: false,
+        },
         network: NetworkPlan {
             outgoing_tcp: true,
             outgoing_udp: true,

@@ -1,31 +1,66 @@
-//! The kernel's FUSE messages, as far as a read-only server needs them (`linux/fuse.h`, protocol 7.31).
+//! The kernel's FUSE messages, as far as this server needs them (`linux/fuse.h`, protocol 7.31).
 
-use crate::files::attr::{Appearance, blksize};
-use protocol::agent::Stat;
+use crate::files::Rights;
+use crate::files::attr::{Appearance, blksize, is_live};
+use protocol::agent::{MAX_WRITE, Stat};
 
 pub(super) const ROOT: u64 = 1;
 
 pub(super) const LOOKUP: u32 = 1;
 pub(super) const FORGET: u32 = 2;
 pub(super) const GETATTR: u32 = 3;
+pub(super) const SETATTR: u32 = 4;
 pub(super) const READLINK: u32 = 5;
+pub(super) const SYMLINK: u32 = 6;
+pub(super) const MKNOD: u32 = 8;
+pub(super) const MKDIR: u32 = 9;
+pub(super) const UNLINK: u32 = 10;
+pub(super) const RMDIR: u32 = 11;
+pub(super) const RENAME: u32 = 12;
+pub(super) const LINK: u32 = 13;
 pub(super) const OPEN: u32 = 14;
 pub(super) const READ: u32 = 15;
+pub(super) const WRITE: u32 = 16;
 pub(super) const STATFS: u32 = 17;
 pub(super) const RELEASE: u32 = 18;
+pub(super) const FSYNC: u32 = 20;
+pub(super) const SETXATTR: u32 = 21;
 pub(super) const GETXATTR: u32 = 22;
 pub(super) const LISTXATTR: u32 = 23;
+pub(super) const REMOVEXATTR: u32 = 24;
+pub(super) const FLUSH: u32 = 25;
 pub(super) const INIT: u32 = 26;
 pub(super) const OPENDIR: u32 = 27;
 pub(super) const READDIR: u32 = 28;
 pub(super) const RELEASEDIR: u32 = 29;
+pub(super) const FSYNCDIR: u32 = 30;
+pub(super) const CREATE: u32 = 35;
 pub(super) const INTERRUPT: u32 = 36;
 pub(super) const DESTROY: u32 = 38;
 pub(super) const BATCH_FORGET: u32 = 42;
+pub(super) const FALLOCATE: u32 = 43;
+pub(super) const RENAME2: u32 = 45;
+pub(super) const TMPFILE: u32 = 51;
 
 pub(super) const FOPEN_DIRECT_IO: u32 = 1;
 pub(super) const FOPEN_KEEP_CACHE: u32 = 1 << 1;
 pub(super) const FOPEN_NOFLUSH: u32 = 1 << 5;
+
+/// Where the bytes of a WRITE begin.
+pub(super) const WRITE_DATA: usize = 40;
+/// The write comes out of a mapping, at a place of its own.
+pub(super) const WRITE_CACHE: u32 = 1;
+pub(super) const FSYNC_DATA: u32 = 1;
+
+pub(super) const SET_MODE: u32 = 1;
+pub(super) const SET_UID: u32 = 1 << 1;
+pub(super) const SET_GID: u32 = 1 << 2;
+pub(super) const SET_SIZE: u32 = 1 << 3;
+pub(super) const SET_ATIME: u32 = 1 << 4;
+pub(super) const SET_MTIME: u32 = 1 << 5;
+pub(super) const SET_HANDLE: u32 = 1 << 6;
+pub(super) const SET_ATIME_NOW: u32 = 1 << 7;
+pub(super) const SET_MTIME_NOW: u32 = 1 << 8;
 
 pub(super) const NOTIFY_INVAL_INODE: i32 = 2;
 pub(super) const NOTIFY_INVAL_ENTRY: i32 = 3;
@@ -98,8 +133,8 @@ impl Out {
     }
 
     /// `struct fuse_attr`.
-    pub(super) fn attr(&mut self, look: &Appearance, stat: &Stat) -> &mut Self {
-        let (uid, gid) = look.sent_owner(stat);
+    pub(super) fn attr(&mut self, look: &Appearance, stat: &Stat, rights: Rights) -> &mut Self {
+        let (uid, gid) = look.sent_owner(stat, rights);
         let (major, minor) = (libc::major(stat.rdev), libc::minor(stat.rdev));
         let rdev = minor & 0xff | major << 8 | (minor & !0xff) << 12;
         self.u64(look.ino(stat)).u64(stat.size).u64(stat.blocks);
@@ -109,14 +144,16 @@ impl Out {
         self.u32(blksize(stat)).u32(0)
     }
 
-    /// `struct fuse_entry_out`: the kernel may keep it until told otherwise.
-    pub(super) fn entry(&mut self, node: u64, look: &Appearance, stat: &Stat) -> &mut Self {
-        self.u64(node).u64(0).u64(FOREVER).u64(FOREVER).u32(0).u32(0).attr(look, stat)
+    /// `struct fuse_entry_out`: the kernel may keep it until told otherwise. Of a file that may be written to it asks
+    /// again at each open, and so hears of the size that an append starts from.
+    pub(super) fn entry(&mut self, node: u64, look: &Appearance, stat: &Stat, rights: Rights) -> &mut Self {
+        let valid = if is_live(stat, rights) { 0 } else { FOREVER };
+        self.u64(node).u64(0).u64(valid).u64(kept(stat, rights)).u32(0).u32(0).attr(look, stat, rights)
     }
 
     /// `struct fuse_attr_out`.
-    pub(super) fn attr_out(&mut self, look: &Appearance, stat: &Stat) -> &mut Self {
-        self.u64(FOREVER).u32(0).u32(0).attr(look, stat)
+    pub(super) fn attr_out(&mut self, look: &Appearance, stat: &Stat, rights: Rights) -> &mut Self {
+        self.u64(kept(stat, rights)).u32(0).u32(0).attr(look, stat, rights)
     }
 
     /// `struct fuse_open_out`.
@@ -129,8 +166,8 @@ impl Out {
         const MAX_BACKGROUND: u16 = 16;
         self.u32(7).u32(31).u32(MAX_READAHEAD).u32(flags);
         self.u16(MAX_BACKGROUND).u16(MAX_BACKGROUND * 3 / 4);
-        // The smallest write that the kernel takes for an answer, and times to the nanosecond.
-        self.u32(4096).u32(1);
+        // Times to the nanosecond.
+        self.u32(MAX_WRITE).u32(1);
         self.u16(64).u16(0).u32(0).zeroes(28)
     }
 
@@ -154,5 +191,13 @@ const FOREVER: u64 = 1 << 40;
 /// What the kernel reads ahead at most; one request to the agent.
 const MAX_READAHEAD: u32 = 256 << 10;
 
-/// INIT flags that are asked for: several reads and lookups at once, large reads.
-pub(super) const INIT_FLAGS: u32 = 1 | 1 << 5 | 1 << 18 | 1 << 22;
+/// Seconds for which attributes of a file that others write to may be old.
+const LIVE: u64 = 1;
+
+fn kept(stat: &Stat, rights: Rights) -> u64 {
+    if is_live(stat, rights) { LIVE } else { FOREVER }
+}
+
+/// INIT flags that are asked for: several reads and lookups at once, large reads and writes; and that pages are dropped
+/// when size or time of a file turn out to have changed.
+pub(super) const INIT_FLAGS: u32 = 1 | 1 << 5 | 1 << 12 | 1 << 18 | 1 << 22;

@@ -17,11 +17,13 @@ pub(super) struct Directory {
     next: Option<u64>,
     /// Whether a reader has gone past the start, so that coming back means rewinddir(3).
     moved: bool,
+    /// How often the session had changed something when this was listed.
+    changes: u64,
 }
 
 impl Directory {
-    pub(super) fn new(path: Bytes, stat: Stat, listed: Option<Listed>) -> Self {
-        let mut directory = Self { path, stat, entries: Vec::new(), next: Some(0), moved: false };
+    pub(super) fn new(path: Bytes, stat: Stat, listed: Option<Listed>, changes: u64) -> Self {
+        let mut directory = Self { path, stat, entries: Vec::new(), next: Some(0), moved: false, changes };
         if let Some(listed) = listed {
             directory.take(listed);
         }
@@ -35,9 +37,9 @@ impl Directory {
 
     /// Entries from a position on, as many as there is room for.
     pub(super) fn read(&mut self, pod: &Pod, from: u64, room: usize) -> Result<Out, Errno> {
-        if from == 0 && self.moved {
-            // What rewinds wants to see what came since.
-            *self = Self::new(self.path.clone(), self.stat.clone(), None);
+        if from == 0 && (self.moved || self.changes != pod.changes()) {
+            // Who rewinds wants to see what came since, and who made something that it is there.
+            *self = Self::new(self.path.clone(), self.stat.clone(), None, pod.changes());
         }
         self.moved |= from > 0;
         let mut out = Out::default();

@@ -4,14 +4,16 @@
 //! the kernel was told; only the differences are taken back ([`Stale`]). So an unchanged path is opened without a
 //! single question to this server, and a `..data` link that was swapped is seen at the next open.
 //!
-//! A node stands for one version of a file. Who has it open keeps its content; a new version gets a new node. Folders
-//! are known by device, inode and path, so that one folder mounted at two places is two nodes, as the kernel insists.
+//! A node stands for one version of a file. Who has it open keeps its content; a new version gets a new node. A file
+//! that may be written to is one node whatever is in it, apart from those of its versions. Folders are known by device, inode and path, so that one folder mounted at two places is two nodes, as the kernel insists.
 
 use super::abi::ROOT;
+use crate::files::Rights;
+use crate::files::live::{Access, LiveFile};
 use crate::files::lookup::Found;
 use crate::files::source::{Source, Version};
 use bytes::Bytes;
-use protocol::agent::{Listed, Stat};
+use protocol::agent::{Listed, Stat, Step};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +37,8 @@ pub(super) struct Node {
     pub(super) stat: Stat,
     pub(super) path: Bytes,
     pub(super) link: Bytes,
+    /// What it may be used for, by the call that showed it.
+    pub(super) rights: Rights,
     /// How many references the kernel has.
     lookups: u64,
     /// Open descriptors.
@@ -44,6 +48,10 @@ pub(super) struct Node {
     /// Brought along by the last walk; held while opened.
     pub(super) source: Option<Arc<Source>>,
     pub(super) listed: Option<Listed>,
+    /// Opened in the pod for opens that are under way.
+    waiting: Vec<Arc<LiveFile>>,
+    /// Open in the pod, by the kernel's handles.
+    live: HashMap<u64, Arc<LiveFile>>,
     /// Names below it that the kernel was told.
     told: HashMap<Bytes, u64>,
     /// Where it was told last.
@@ -89,7 +97,7 @@ impl Tree {
     }
 
     /// Takes in a walk before it is opened: the chain of nodes from the root, pinned until [`Tree::unpin`].
-    pub(super) fn seed(&mut self, found: &Found, stale: &mut Vec<Stale>) -> Vec<u64> {
+    pub(super) fn seed(&mut self, found: &Found, rights: Rights, stale: &mut Vec<Stale>) -> Vec<u64> {
         let stats: HashMap<&[u8], (&Stat, &Bytes)> = found
             .steps
             .iter()
@@ -106,7 +114,9 @@ impl Tree {
             let path = found.path.slice(..end);
             // A walk shows all it passed; what it did not the kernel asks for by itself.
             let Some(&(stat, link)) = stats.get(&path[..]) else { break };
-            let node = self.see(stat, &path, link, stale);
+            // What is passed on the way is only passed.
+            let rights = if end == found.path.len() { rights } else { Rights::Read };
+            let node = self.see(stat, &path, link, rights, stale);
             let name = found.path.slice(end - name.len()..end);
             let told = self.nodes.get(&parent).and_then(|parent| parent.told.get(&name));
             if told.is_some_and(|&told| told != node) {
@@ -126,11 +136,54 @@ impl Tree {
 
     /// Takes in a fresh stat of something that the kernel may know.
     pub(super) fn refresh(&mut self, found: &Found, stale: &mut Vec<Stale>) {
-        let key = key(Version::of(&found.stat), &found.stat, &found.path);
-        if &found.path[..] == b"/" {
-            self.see_root(&found.stat, stale);
-        } else if let Some(&id) = self.by_key.get(&key) {
-            self.update(id, &found.stat, stale);
+        self.look_again(&found.path, &found.stat, stale);
+    }
+
+    /// What is known of the thing with this path has this stat now. Its node, or the last of its two.
+    fn look_again(&mut self, path: &Bytes, stat: &Stat, stale: &mut Vec<Stale>) -> Option<u64> {
+        if &path[..] == b"/" {
+            self.see_root(stat, stale);
+            return Some(ROOT);
+        }
+        let mut known = None;
+        for rights in [Rights::Read, Rights::ReadWrite] {
+            if let Some(&id) = self.by_key.get(&key(Version::with(stat, rights), stat, path)) {
+                self.update(id, stat, stale);
+                known = Some(id);
+            }
+        }
+        known
+    }
+
+    /// Takes in what a change of our own left behind: folders first, then the names in them.
+    pub(super) fn changed(&mut self, steps: &[Step], stale: &mut Vec<Stale>) {
+        let mut folders: HashMap<&[u8], u64> = HashMap::new();
+        for Step { path, stat, .. } in steps {
+            let known = stat.as_ref().and_then(|stat| self.look_again(path, stat, stale));
+            let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            let (above, name) = (&path[..slash.max(1)], path.slice((slash + 1).min(path.len())..));
+            if let Some(&parent) = folders.get(above).filter(|_| !name.is_empty()) {
+                let told = self.nodes.get(&parent).and_then(|parent| parent.told.get(&name)).copied();
+                if told.is_some() && told != known {
+                    stale.push(Stale::Entry { parent, name });
+                }
+            }
+            if let Some(id) = known {
+                if let Some(node) = self.nodes.get_mut(&id) {
+                    // A file that was renamed.
+                    if node.version.is_live() {
+                        node.path = path.clone();
+                    }
+                }
+                folders.insert(path, id);
+            }
+        }
+    }
+
+    /// The kernel was told this stat.
+    pub(super) fn tell_stat(&mut self, id: u64, stat: Stat) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.stat = stat;
         }
     }
 
@@ -151,13 +204,24 @@ impl Tree {
     }
 
     /// The node of this version, made if need be.
-    fn see(&mut self, stat: &Stat, path: &Bytes, link: &Bytes, stale: &mut Vec<Stale>) -> u64 {
-        let version = Version::of(stat);
+    fn see(
+        &mut self,
+        stat: &Stat,
+        path: &Bytes,
+        link: &Bytes,
+        rights: Rights,
+        stale: &mut Vec<Stale>,
+    ) -> u64 {
+        let version = Version::with(stat, rights);
         let key = key(version, stat, path);
         if let Some(&id) = self.by_key.get(&key) {
             self.update(id, stat, stale);
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.path = path.clone();
+                // What could be changed by one path can be by all that lead to it.
+                if rights == Rights::ReadWrite {
+                    node.rights = rights;
+                }
             }
             return id;
         }
@@ -165,6 +229,7 @@ impl Tree {
         self.last += 1;
         let mut node = Node::new(version, stat.clone(), path.clone());
         node.link = link.clone();
+        node.rights = rights;
         self.nodes.insert(self.last, node);
         self.by_key.insert(key, self.last);
         self.last
@@ -198,7 +263,7 @@ impl Tree {
         found: &Found,
         stale: &mut Vec<Stale>,
     ) -> u64 {
-        let node = self.see(&found.stat, &found.path, &found.link, stale);
+        let node = self.see(&found.stat, &found.path, &found.link, Rights::Read, stale);
         self.tell(parent, Bytes::copy_from_slice(name), node);
         node
     }
@@ -228,9 +293,10 @@ impl Tree {
         }
     }
 
-    pub(super) fn closed(&mut self, id: u64) {
+    pub(super) fn closed(&mut self, id: u64, handle: u64) {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.opens = node.opens.saturating_sub(1);
+            node.live.remove(&handle);
         }
         self.settle(id);
     }
@@ -253,6 +319,7 @@ impl Tree {
         }
         node.source = None;
         node.listed = None;
+        node.waiting.clear();
         if node.lookups > 0 || id == ROOT {
             return;
         }
@@ -277,11 +344,14 @@ impl Node {
             stat,
             path,
             link: Bytes::new(),
+            rights: Rights::Read,
             lookups: 0,
             opens: 0,
             pins: 0,
             source: None,
             listed: None,
+            waiting: Vec::new(),
+            live: HashMap::new(),
             told: HashMap::new(),
             told_at: None,
         }
@@ -289,5 +359,36 @@ impl Node {
 
     pub(super) fn version(&self) -> Version {
         self.version
+    }
+
+    /// Whether it stands for a file whatever is in it.
+    pub(super) fn is_live(&self) -> bool {
+        self.version.is_live()
+    }
+
+    /// Has an open that is about to come take this file.
+    pub(super) fn expect_open(&mut self, file: Arc<LiveFile>) {
+        self.waiting.push(file);
+    }
+
+    /// The open did not come.
+    pub(super) fn give_up(&mut self, file: &Arc<LiveFile>) {
+        self.waiting.retain(|waiting| !Arc::ptr_eq(waiting, file));
+    }
+
+    /// A file for an open that came: any that was opened the same way.
+    pub(super) fn take_waiting(&mut self, access: Access) -> Option<Arc<LiveFile>> {
+        let at = self.waiting.iter().position(|waiting| waiting.access == access)?;
+        Some(self.waiting.remove(at))
+    }
+
+    pub(super) fn hold(&mut self, handle: u64, file: Arc<LiveFile>) {
+        self.live.insert(handle, file);
+    }
+
+    /// An open file of it, one open for writing if there is one.
+    pub(super) fn open_file(&self) -> Option<Arc<LiveFile>> {
+        let files = || self.live.values().chain(&self.waiting);
+        files().find(|file| file.access.write).or_else(|| files().next()).cloned()
     }
 }

@@ -18,8 +18,8 @@ fn one_question_opens_stats_and_reads() {
             scene.read("/a/b/c/file").unwrap();
         }
         assert_eq!(scene.pod.take_questions(), 3, "one for each later open");
-        scene.server().stat(b"/a/b/c/file", true).unwrap();
-        scene.server().access(b"/a/b/c/file", libc::R_OK, true).unwrap();
+        scene.server().stat(b"/a/b/c/file", true, Rights::Read).unwrap();
+        scene.server().access(b"/a/b/c/file", libc::R_OK, true, Rights::Read).unwrap();
         assert_eq!(scene.pod.take_questions(), 2, "one for each call by path");
         assert_eq!(scene.open("/a/b/missing", 0).err(), Some(libc::ENOENT));
         assert_eq!(scene.pod.take_questions(), 1, "one for a failure");
@@ -44,17 +44,17 @@ fn one_question_lists_a_directory_with_its_stats() {
         assert_eq!(names.len(), 21);
         for name in &names {
             let path = format!("/dir/{name}");
-            let listed = scene.server().stat(path.as_bytes(), false).unwrap();
+            let listed = scene.server().stat(path.as_bytes(), false, Rights::Read).unwrap();
             assert_eq!(listed.st_mode & libc::S_IFMT == libc::S_IFLNK, name == "link");
         }
         assert_eq!(scene.pod.take_questions(), 1, "list and stat of all");
-        scene.server().stat(b"/dir/file1", false).unwrap();
+        scene.server().stat(b"/dir/file1", false, Rights::Read).unwrap();
         assert_eq!(scene.pod.take_questions(), 1, "a second look at an entry is a look at the pod");
     });
 }
 
 /// getdents on the descriptor itself: a reopened one would be asked for anew.
-fn names_of_fd(folder: &File) -> Vec<String> {
+pub(super) fn names_of_fd(folder: &File) -> Vec<String> {
     let fd = folder.try_clone().unwrap();
     let mut names = Vec::new();
     // SAFETY: the stream takes over a descriptor of its own.
@@ -108,7 +108,7 @@ fn a_swapped_config_map_is_seen_at_the_next_open_and_kept_by_the_open_one() {
         std::fs::rename(scene.tree("config/..data_tmp"), scene.tree("config/..data")).unwrap();
         std::fs::remove_dir_all(scene.tree("config/..v1")).unwrap();
         assert_eq!(scene.read("/config/key").unwrap(), b"two, longer");
-        assert_eq!(scene.server().stat(b"/config/key", true).unwrap().st_size, 11);
+        assert_eq!(scene.server().stat(b"/config/key", true, Rights::Read).unwrap().st_size, 11);
         let mut content = Vec::new();
         old.read_to_end(&mut content).unwrap();
         assert_eq!(content, b"one");
@@ -146,7 +146,7 @@ fn changed_permissions_show_on_open_descriptors_after_the_next_look() {
         let dir = scene.open("/", libc::O_DIRECTORY).unwrap();
         assert_eq!(attr::fstat(&dir).unwrap().st_mode & 0o777, 0o755);
         std::fs::set_permissions(scene.tree(""), std::fs::Permissions::from_mode(0o711)).unwrap();
-        scene.server().stat(b"/", true).unwrap();
+        scene.server().stat(b"/", true, Rights::Read).unwrap();
         assert_eq!(attr::fstat(&dir).unwrap().st_mode & 0o777, 0o711);
     });
 }
@@ -342,7 +342,7 @@ fn owners_are_the_pods_process_or_somebody_else() {
         let shown = |id: u32, own: u32| if id != own && userns { 65534 } else { id };
         for owner in [own.0, own.1, 4321] {
             scene.pod.owner.store(owner, Ordering::SeqCst);
-            let stat = scene.server().stat(b"/file", true).unwrap();
+            let stat = scene.server().stat(b"/file", true, Rights::Read).unwrap();
             assert_eq!((stat.st_uid, stat.st_gid), (shown(owner, own.0), shown(owner, own.1)), "{owner}");
             let open = scene.open("/file", libc::O_PATH).unwrap();
             assert_eq!(told(&attr::fstat(&open).unwrap()), told(&stat), "{owner}");
@@ -356,7 +356,7 @@ fn the_pods_process_is_oneself() {
         let Some(scene) = Scene::with_creds(way, 4321, 4322) else { continue };
         scene.write("file", b"x");
         scene.pod.owner.store(4321, Ordering::SeqCst);
-        let stat = scene.server().stat(b"/file", true).unwrap();
+        let stat = scene.server().stat(b"/file", true, Rights::Read).unwrap();
         assert_eq!(stat.st_uid, nix::unistd::geteuid().as_raw());
         let open = scene.open("/file", 0).unwrap();
         assert_eq!(told(&attr::fstat(&open).unwrap()), told(&stat));
@@ -384,7 +384,7 @@ fn a_lost_pod_is_an_error_and_no_hang() {
         let mut small = scene.open("/small", 0).unwrap();
         scene.pod.lost.store(libc::EIO as u32, Ordering::SeqCst);
         assert_eq!(scene.open("/small", 0).err(), Some(libc::EIO));
-        assert_eq!(scene.server().stat(b"/small", true).err(), Some(libc::EIO));
+        assert_eq!(scene.server().stat(b"/small", true, Rights::Read).err(), Some(libc::EIO));
         let mut content = String::new();
         small.read_to_string(&mut content).unwrap();
         assert_eq!(content, "content", "what was brought along is still there");
@@ -439,7 +439,7 @@ fn the_files_of_a_resolver_come_together_and_are_believed_for_a_moment() {
         scene.write("etc/hosts", b"old");
         scene.pod.slow.store(400, Ordering::SeqCst);
         let start = Instant::now();
-        scene.server().stat(b"/etc/resolv.conf", true).unwrap();
+        scene.server().stat(b"/etc/resolv.conf", true, Rights::Read).unwrap();
         assert_eq!(scene.read("/etc/resolv.conf").unwrap(), b"nameserver 10.0.0.1");
         assert_eq!(scene.read("/etc/hosts").unwrap(), b"old");
         assert_eq!(scene.read("/etc/gai.conf"), Err(libc::ENOENT));
@@ -469,7 +469,7 @@ fn many_threads_open_change_and_list_at_once() {
                         let read = scene.read(&format!("/{own}")).unwrap();
                         assert!(read.starts_with(thread.to_string().as_bytes()));
                         assert_eq!(scene.read("/dir/shared").unwrap(), b"v0");
-                        scene.server().stat(b"/dir/shared", true).unwrap();
+                        scene.server().stat(b"/dir/shared", true, Rights::Read).unwrap();
                         assert_eq!(scene.read("/dir/missing"), Err(libc::ENOENT));
                         if round % 25 == 0 {
                             assert!(names_of(&scene.open("/dir", 0).unwrap()).contains("shared"));
@@ -487,7 +487,7 @@ fn the_way_by_memory_copies_says_what_it_cannot() {
         let file = File::create(scene.tree("huge")).unwrap();
         file.set_len((256 << 20) + 1).unwrap();
         assert_eq!(scene.open("/huge", 0).err(), Some(libc::EFBIG));
-        assert!(scene.server().stat(b"/huge", true).is_ok());
+        assert!(scene.server().stat(b"/huge", true, Rights::Read).is_ok());
         assert!(scene.server().why_not().contains("not asked for"), "{}", scene.server().why_not());
         wait_for("nothing is kept", || scene.pod.kept() == 0);
     });

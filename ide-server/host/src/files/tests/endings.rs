@@ -44,7 +44,9 @@ fn a_host_in_another_process() {
         let server = FileServer::start(prepare(), pod, creds, &folder).unwrap();
         std::fs::write(folder.join("file"), "content").unwrap();
         let mut content = String::new();
-        File::from(server.open(b"/file", 0, 0, 0).unwrap()).read_to_string(&mut content).unwrap();
+        File::from(server.open(b"/file", 0, 0, 0, Rights::Read).unwrap())
+            .read_to_string(&mut content)
+            .unwrap();
         println!("\nSERVED {content} by {:?}: {}", server.backend(), server.why_not());
         return;
     }

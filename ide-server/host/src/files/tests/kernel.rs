@@ -93,7 +93,7 @@ fn stats_tell_what_the_kernel_tells() {
         for path in PATHS {
             for follow in [true, false] {
                 let flags = libc::O_PATH | if follow { 0 } else { libc::O_NOFOLLOW };
-                let ours = scene.server().stat(path.as_bytes(), follow);
+                let ours = scene.server().stat(path.as_bytes(), follow, Rights::Read);
                 let native = scene.natively(path, flags).map(|fd| attr::fstat(&fd).unwrap());
                 assert_eq!(ours.err(), native.err(), "stat {path}");
                 let (Ok(mut ours), Ok(native)) = (ours, native) else { continue };
@@ -110,9 +110,9 @@ fn stat_fstat_and_statx_agree() {
     each(&ALL, |scene| {
         furnish(scene);
         for path in ["/etc/hosts", "/large", "/empty", "/etc", "/", "/etc/config/key"] {
-            let before = scene.server().stat(path.as_bytes(), true).unwrap();
+            let before = scene.server().stat(path.as_bytes(), true, Rights::Read).unwrap();
             let open = scene.open(path, 0).unwrap();
-            let after = scene.server().stat(path.as_bytes(), true).unwrap();
+            let after = scene.server().stat(path.as_bytes(), true, Rights::Read).unwrap();
             let fd = attr::fstat(&open).unwrap();
             let identity = |stat: &libc::stat| (stat.st_dev, stat.st_ino, stat.st_mode, stat.st_size);
             let backend = scene.server().backend();
@@ -124,7 +124,8 @@ fn stat_fstat_and_statx_agree() {
                 assert_eq!(told(&before), told(&fd), "{path}");
                 assert_eq!(after.st_blksize, fd.st_blksize, "{path}");
             }
-            let x = scene.server().statx(path.as_bytes(), true, libc::STATX_BASIC_STATS).unwrap();
+            let x =
+                scene.server().statx(path.as_bytes(), true, libc::STATX_BASIC_STATS, Rights::Read).unwrap();
             // SAFETY: plain integers.
             let mut fx: libc::statx = unsafe { std::mem::zeroed() };
             // SAFETY: the path is a constant, the struct ours.
@@ -229,16 +230,34 @@ fn access_goes_by_the_mode_bits_and_the_pods_process() {
             let (file_uid, file_gid) = owner("open/file");
             let may_read = uid == 0 || uid == file_uid || gid == file_gid;
             let expected = if may_read { Ok(()) } else { Err(libc::EACCES) };
-            assert_eq!(scene.server().access(b"/open/file", libc::R_OK, true), expected, "{uid} {gid}");
+            assert_eq!(
+                scene.server().access(b"/open/file", libc::R_OK, true, Rights::Read),
+                expected,
+                "{uid} {gid}"
+            );
             assert_eq!(scene.open("/open/file", 0).map(drop), expected, "{uid} {gid}");
-            assert_eq!(scene.server().access(b"/open/file", libc::X_OK, true), Err(libc::EACCES));
-            assert_eq!(scene.server().access(b"/open/file", libc::W_OK, true), Err(libc::EROFS));
-            assert_eq!(scene.server().access(b"/open", libc::X_OK, true), Ok(()));
-            assert_eq!(scene.server().access(b"/missing", libc::F_OK, true), Err(libc::ENOENT));
+            assert_eq!(
+                scene.server().access(b"/open/file", libc::X_OK, true, Rights::Read),
+                Err(libc::EACCES)
+            );
+            assert_eq!(
+                scene.server().access(b"/open/file", libc::W_OK, true, Rights::Read),
+                Err(libc::EROFS)
+            );
+            assert_eq!(scene.server().access(b"/open", libc::X_OK, true, Rights::Read), Ok(()));
+            assert_eq!(scene.server().access(b"/missing", libc::F_OK, true, Rights::Read), Err(libc::ENOENT));
             let may_search = uid == 0 || uid == owner("shut").0;
             let expected = if may_search { Ok(()) } else { Err(libc::EACCES) };
-            assert_eq!(scene.server().access(b"/shut/file", libc::F_OK, true), expected, "{uid} {gid}");
-            assert_eq!(scene.server().stat(b"/shut/file", true).map(drop), expected, "{uid} {gid}");
+            assert_eq!(
+                scene.server().access(b"/shut/file", libc::F_OK, true, Rights::Read),
+                expected,
+                "{uid} {gid}"
+            );
+            assert_eq!(
+                scene.server().stat(b"/shut/file", true, Rights::Read).map(drop),
+                expected,
+                "{uid} {gid}"
+            );
             assert_eq!(scene.open("/shut/file", 0).map(drop), expected, "{uid} {gid}");
             let expected = if may_search { libc::ENOENT } else { libc::EACCES };
             assert_eq!(scene.open("/shut/missing", 0).err(), Some(expected), "{uid} {gid}");
@@ -250,7 +269,8 @@ fn access_goes_by_the_mode_bits_and_the_pods_process() {
 fn resolve_flags_are_kept() {
     each(&ALL, |scene| {
         furnish(scene);
-        let open = |path: &str, resolve| scene.server().open(path.as_bytes(), 0, 0, resolve).map(drop);
+        let open =
+            |path: &str, resolve| scene.server().open(path.as_bytes(), 0, 0, resolve, Rights::Read).map(drop);
         assert_eq!(open("/etc/hosts", libc::RESOLVE_NO_SYMLINKS), Ok(()));
         assert_eq!(open("/absolute", libc::RESOLVE_NO_SYMLINKS), Err(libc::ELOOP));
         assert_eq!(open("/folder-link/hosts", libc::RESOLVE_NO_SYMLINKS), Err(libc::ELOOP));
