@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod change;
+pub mod folder;
 pub mod messages;
 pub mod open;
 pub mod raw;
@@ -102,9 +103,11 @@ fn is_local_slowly(places: &Places<'_>, dirfd: c_int, path: &Path<'_>) -> bool {
         return false;
     }
     if dirfd == libc::AT_FDCWD {
+        let Some(session) = session() else { return false };
+        let args = [room.as_mut_ptr().addr(), ROOM, 0, 0, 0];
         // SAFETY: the kernel writes no more than it is told there is room for.
-        let length = unsafe { call::issue(libc::SYS_getcwd, [room.as_mut_ptr().addr(), ROOM, 0, 0, 0], 0) };
-        // The length counts the NUL.
+        let length = unsafe { call::issue(libc::SYS_getcwd, args, session.cookie) };
+        // The length counts the NUL. A folder of the pod's begins with "(unreachable)".
         return length > 1 && places.is_local_below(path, &mut room, length as usize - 1);
     }
     let alone = places.is_local_outside(path);

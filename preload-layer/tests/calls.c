@@ -30,7 +30,7 @@ static const long trapped[] = {
     SYS_openat, SYS_openat2, SYS_newfstatat, SYS_statx, SYS_faccessat, SYS_faccessat2, SYS_readlinkat, SYS_statfs,
     SYS_getxattr, SYS_lgetxattr, SYS_listxattr, SYS_llistxattr, SYS_setxattr, SYS_lsetxattr, SYS_removexattr,
     SYS_lremovexattr, SYS_mkdirat, SYS_mknodat, SYS_unlinkat, SYS_renameat2, SYS_linkat, SYS_symlinkat, SYS_fchmodat,
-    SYS_fchownat, SYS_utimensat, SYS_truncate, SYS_renameat, SYS_connect, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg,
+    SYS_fchownat, SYS_utimensat, SYS_truncate, SYS_renameat, SYS_getcwd, SYS_connect, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg,
     SYS_recvmmsg,
 #ifdef __x86_64__
     SYS_open, SYS_creat, SYS_stat, SYS_lstat, SYS_access, SYS_readlink, SYS_mkdir, SYS_rmdir, SYS_unlink, SYS_rename,
@@ -201,6 +201,8 @@ static int table(const char *folder) {
     SAY("renameat to there: trapped", renameat(here, "x", root, "remote/x"));
     SAY("linkat to there: trapped", linkat(here, "x", root, "remote/x", 0));
     SAY("syscall statx there: trapped", syscall(SYS_statx, root, "remote/x", 0, STATX_SIZE, &sx));
+    SAY("going into a remote folder: trapped", chdir("/remote/x"));
+    SAY("going into a local one: passed", chdir(folder));
     SAY("two dots: trapped", stat("/remote/../etc", &s));
     SAY("two slashes, local: passed", stat("//usr//bin/", &s));
     SAY("two slashes, remote: trapped", stat("//remote//./x", &s));
@@ -210,7 +212,7 @@ static int table(const char *folder) {
     SAY("an address of nobody: trapped", stat((char *)-1, &s));
     SAY("the empty path: passed", stat("", &s));
     SAY("libc's own open: trapped", PATH_OF(fopen("/etc/passwd", "r")));
-    if (chdir("/")) return 1;
+    if (syscall(SYS_chdir, "/")) return 1;
     SAY("a remote name in the current folder: trapped", stat("remote/x", &s));
 #ifdef __x86_64__
     long result;

@@ -70,7 +70,7 @@ def shell(script: str, *arguments):
 def test_ordinary_tools_write_to_the_pod():
     script = """
 D="$1"; umask 022
-mkdir "$D/a" "$D/a/b" "$D/a/b/c"
+mkdir -p "$D/a/b/c"
 echo one > "$D/a/one"; echo two >> "$D/a/one"
 cp "$D/a/one" "$D/a/b/copy"; cp -p "$D/a/one" "$D/a/b/kept"
 mv "$D/a/b/copy" "$D/a/b/c/moved"
@@ -79,7 +79,8 @@ chmod 600 "$D/a/b/kept"
 touch -d 2001-02-03T04:05:06Z "$D/a/b/hard"
 head -c 300000 /dev/zero > "$D/a/big"
 sed -i s/one/ONE/ "$D/a/one"
-mkdir "$D/out"; tar cf "$D/a.tar" -C / etc/hostname 2>/dev/null; rm "$D/a.tar"
+cd "$D"; tar cf a.tar a; mkdir out; tar xf a.tar -C out; rm a.tar; pwd | sed "s,$D,in the folder,"
+find . | sort; cd a/b; cat ../one; cd /; pwd
 rm -r "$D/a/b/c"
 truncate -s 10 "$D/a/big"
 find "$D" | sed "s,$D,," | sort
@@ -173,4 +174,36 @@ def test_in_local_with_overrides_only_what_is_named_is_the_pods():
         script = "cat /srv/data/file; test -e /srv/app.py && echo theirs; test -e /data && echo all; test -e /etc/sample && echo mounts"
         session = scene.exec(["sh", "-c", script], feature=feature)
         equal((session.wait(), session.stdout), (0, "podmounts\n"), session.printed())
+        scene.check_nothing_left()
+
+
+def test_a_mapping_has_one_path_stand_for_another():
+    script = """
+import os
+os.makedirs("/var/log/app/old")
+with open("/var/log/app/now", "w") as log: log.write("pod")
+os.rename("/var/log/app/now", "/var/log/app/old/then")
+os.mkdir("/made-up/folder")
+with open("/made-up/file", "w") as file: file.write("machine")
+os.symlink("file", "/made-up/link")
+os.utime("/made-up/file", (1, 2))
+print(sorted(os.listdir("/made-up")), os.readlink("/made-up/link"), int(os.stat("/made-up/link").st_mtime), os.path.exists("/second"))
+"""
+    with LocalScene(scratch={"/data": "1m"}) as scene, tempfile.TemporaryDirectory() as folder:
+        fs = {"read_write": ["^/data"], "mapping": {"^/var/log/app(.*)": "/data/logs$1", "^/made-up": folder, "^/made-up|^/second": "/data"}}
+        session = scene.exec([sys.executable, "-c", script], feature=WRITABLE | {"fs": fs})
+        equal((session.wait(), session.stdout.strip()), (0, "['file', 'folder', 'link'] file 2 True"), session.printed())
+        equal(inside(scene, "/data/logs/old/then").read_text(), "pod")
+        equal(Path(folder, "file").read_text(), "machine")
+        scene.check_nothing_left()
+
+
+def test_what_a_program_makes_is_the_pods_users():
+    if os.geteuid() != 0:
+        raise Skip("only root has other users at hand")
+    with LocalScene(scratch={"/data": "1m"}) as scene:
+        session = scene.exec(shell("echo x > /data/file; mkdir /data/dir; stat -c %u /data/file /data/dir"), feature=WRITABLE)
+        equal((session.wait(), session.stdout.split()), (0, ["0", "0"]), session.printed())
+        owner = os.stat(f"/proc/{scene.pid}").st_uid
+        equal([inside(scene, f"/data/{name}").stat().st_uid for name in ("file", "dir")], [owner, owner])
         scene.check_nothing_left()

@@ -229,6 +229,26 @@ impl FileServer {
         }
     }
 
+    /// What stands for a path as an O_PATH descriptor does, which cannot itself be handed to another process: one for
+    /// reading, behind which nothing is opened in the pod before it is read.
+    ///
+    /// # Errors
+    /// As open(2); EOPNOTSUPP for what is neither file nor folder.
+    pub fn handle(&self, path: &[u8], flags: i32, resolve: u64, rights: Rights) -> Result<OwnedFd, Errno> {
+        let opening = Opening { flags, resolve };
+        let found = self.pod.look(path, opening.follows(), Wanted::NOTHING)?;
+        opening.check(&self.pod, path, &found)?;
+        let flags = flags & (libc::O_DIRECTORY | libc::O_NOFOLLOW) | libc::O_RDONLY;
+        match (&self.serving, found.kind()) {
+            (_, kind) if kind != libc::S_IFREG && kind != libc::S_IFDIR => Err(libc::EOPNOTSUPP),
+            (Serving::Fuse(server), libc::S_IFREG) if rights == Rights::ReadWrite => {
+                server.open_live(found, flags, self.pod.changes())
+            }
+            (Serving::Fuse(server), _) => server.open(found, flags, rights),
+            (Serving::Memfd(store), _) => store.open(found, flags),
+        }
+    }
+
     /// Has the pod itself open, by which it judges and makes.
     fn open_in_pod(&self, path: &[u8], opening: &Opening, mode: u32) -> Result<OwnedFd, Errno> {
         check_path(path)?;

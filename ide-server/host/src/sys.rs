@@ -237,6 +237,18 @@ pub fn open_local(path: &[u8], flags: i32, mode: u32) -> Result<OwnedFd, Errno> 
     owned(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, mode) }.into())
 }
 
+/// The device of what a path leads to, without a question to whoever serves it: that may be ourselves.
+pub fn device_of(path: &str) -> Result<u64, Errno> {
+    let path = std::ffi::CString::new(path).map_err(|_| libc::EINVAL)?;
+    // SAFETY: zero is a value of this plain structure.
+    let mut shown: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends with NUL, the structure is ours.
+    let result =
+        unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), libc::AT_STATX_DONT_SYNC, 0, &mut shown) };
+    check(result.into())?;
+    Ok(libc::makedev(shown.stx_dev_major, shown.stx_dev_minor))
+}
+
 /// access(2) by the effective ids.
 pub fn access_local(path: &[u8], mode: i32) -> Result<(), Errno> {
     let path = std::ffi::CString::new(path).map_err(|_| libc::EINVAL)?;

@@ -7,7 +7,7 @@ import ctypes
 import errno
 import mmap
 import os
-import stat
+import subprocess
 import sys
 
 base = sys.argv[1]
@@ -132,4 +132,18 @@ tell("mine", lambda: os.stat(at("second")).st_uid == os.getuid())
 tell("unlink", lambda: os.unlink(at("link")))
 tell("unlink again", lambda: os.unlink(at("link")))
 tell("mkfifo", lambda: os.path.exists(at("fifo")))
+tell("chdir", lambda: os.chdir(at("dir")))
+tell("where", lambda: os.getcwd()[len(base):])
+tell("write there", lambda: os.close(os.open("here", os.O_WRONLY | os.O_CREAT, 0o666)))
+tell("make there", lambda: os.makedirs("one/two"))
+tell("go on", lambda: os.chdir("one/two"))
+tell("where now", lambda: os.getcwd()[len(base):])
+tell("go up", lambda: os.chdir("../.."))
+tell("and see", lambda: (os.getcwd()[len(base):], sorted(os.listdir("."))))
+tell("real path", lambda: os.path.realpath("one/../here")[len(base):])
+tell("child", lambda: subprocess.run(["pwd"], capture_output=True, text=True).stdout[len(base):])
+tell("into a file", lambda: os.chdir("here"))
+tell("into nothing", lambda: os.chdir("nothing"))
+tell("of this machine", lambda: os.path.samefile(os.path.relpath("/usr/bin", os.getcwd()), "/usr/bin"))
+tell("back home", lambda: (os.chdir("/usr"), os.getcwd()))
 tell("left", lambda: sorted(os.listdir(base)))

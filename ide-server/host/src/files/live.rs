@@ -59,21 +59,27 @@ pub(super) struct LiveFile {
 impl LiveFile {
     /// Takes over what was opened; `changes` is how many there had been when it was asked for.
     pub(super) fn new(pod: &Arc<Pod>, found: &mut Found, access: Access, changes: u64) -> Self {
-        let bytes = std::mem::take(&mut found.content);
+        let (bytes, handle) = (std::mem::take(&mut found.content), std::mem::take(&mut found.handle));
         let whole = (bytes.len() as u64) >= found.stat.size;
         let sizeless = found.stat.size == 0 && !bytes.is_empty();
         let version = Version::of(&found.stat);
+        // A file that was only looked up brought no content.
         let head = Head { at: Instant::now(), changes, version, bytes, whole };
         Self {
             pod: Arc::clone(pod),
             path: found.path.clone(),
             file: (found.stat.dev, found.stat.ino),
             access,
-            handle: Mutex::new(std::mem::take(&mut found.handle)),
-            head: Mutex::new((access.read && !sizeless).then_some(head)),
+            handle: Mutex::new(handle),
+            head: Mutex::new((access.read && !sizeless && handle != 0).then_some(head)),
             sizeless,
             written: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the pod has it open already: what stands for a path alone is opened when it is read.
+    pub(super) fn is_open(&self) -> bool {
+        *lock(&self.handle) != 0
     }
 
     /// Whether the file tells no size and has content all the same, as in `/proc`.
@@ -152,8 +158,8 @@ impl LiveFile {
 
     fn with_handle<T>(&self, ask: impl Fn(u64) -> Result<T, Errno>) -> Result<T, Errno> {
         let handle = *lock(&self.handle);
-        match ask(handle) {
-            // The agent does not know the file (any more): another agent took over.
+        match if handle == 0 { Err(libc::EBADF) } else { ask(handle) } {
+            // The agent does not know the file (any more): another agent took over, or none was asked to open it.
             Err(libc::EBADF) => ask(self.find_again(handle)?),
             answer => answer,
         }

@@ -76,6 +76,7 @@ pub fn file_traps() -> Vec<Trap> {
         (libc::SYS_utimensat, NotNull(1)),
         (libc::SYS_truncate, Always),
         (libc::SYS_renameat, Always),
+        (libc::SYS_getcwd, Always),
     ];
     #[cfg(target_arch = "x86_64")]
     traps.extend([

@@ -14,7 +14,6 @@ use crate::sys::{self, Errno};
 use protocol::host::Place;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -75,6 +74,8 @@ struct Located {
     place: Place,
     /// Another path than the caller's, by the config's mapping.
     mapped: bool,
+    /// Relative to a folder of the pod's.
+    from_pod: bool,
 }
 
 /// A path argument of a call.
@@ -111,6 +112,9 @@ impl Paths {
         if !self.places.enabled() {
             return Verdict::CONTINUE;
         }
+        if call.nr == libc::SYS_getcwd {
+            return Verdict::Now(self.working_folder(&call).unwrap_or(Answer::Continue));
+        }
         let named = match named(&call) {
             Ok(Some(named)) => named,
             Ok(None) => return Verdict::CONTINUE,
@@ -128,7 +132,8 @@ impl Paths {
         if raw.is_empty() {
             return Ok(Verdict::CONTINUE);
         }
-        let Located { absolute, normal, place, mut mapped } = self.locate(call, named.dirfd, &raw)?;
+        let Located { absolute, normal, place, mut mapped, from_pod } =
+            self.locate(call, named.dirfd, &raw)?;
         let mut other = None;
         if let Some((dirfd, address)) = named.other {
             let raw = memory::path(call.tid(), address)?;
@@ -142,7 +147,7 @@ impl Paths {
             if side(located.place) != side(place) {
                 return Ok(Verdict::fail(libc::EXDEV));
             }
-            mapped |= located.mapped;
+            mapped |= located.mapped || from_pod || located.from_pod;
             other = Some(located.absolute).filter(|_| !raw.is_empty());
         }
         if let Some(made) = self.made.get(&normal) {
@@ -160,7 +165,19 @@ impl Paths {
                     Answer::from_result(here::answer(&call, &absolute, other.as_deref(), &named.what))
                 }))
             }
-            Place::Local => Ok(self.local(call, &raw, normal, named.what)),
+            Place::Local if from_pod || self.climbs_out_of_pod(&raw) => {
+                let (call, paths) = (call.clone(), Arc::clone(self));
+                Ok(Verdict::later(move || {
+                    Answer::from_result(match here::answer(&call, &normal, None, &named.what) {
+                        // Above a volume there may be a folder that only the pod has: `ls -la` looks at `..` there.
+                        Err(libc::ENOENT) if !changes => {
+                            paths.remote(&call, &normal, &named.what, Rights::Read)
+                        }
+                        result => result,
+                    })
+                }))
+            }
+            Place::Local => Ok(Verdict::CONTINUE),
             Place::RemoteReadLocalWrite if changes => Ok(Verdict::CONTINUE),
             Place::Hidden => Ok(Verdict::fail(libc::ENOENT)),
             Place::RemoteRead if matches!(named.what, Use::Change(_)) => Ok(Verdict::fail(libc::EROFS)),
@@ -196,10 +213,12 @@ impl Paths {
 
     /// The path a caller means, and where it lives.
     fn locate(&self, call: &Call, dirfd: i32, raw: &[u8]) -> Result<Located, Errno> {
+        let mut from_pod = false;
         let absolute = if raw.first() == Some(&b'/') {
             raw.to_vec()
         } else {
             let mut joined = self.folder(call, dirfd)?;
+            from_pod = self.places.of(&joined) != Place::Local;
             joined.push(b'/');
             joined.extend_from_slice(raw);
             joined
@@ -209,14 +228,14 @@ impl Paths {
         // As readlink(2) of a descriptor may have told it.
         if let Some(path) = self.files.pod_path_in_view(&normal) {
             let place = self.places.of(&path);
-            return Ok(Located { absolute: path.clone(), normal: path, place, mapped: false });
+            return Ok(Located { absolute: path.clone(), normal: path, place, mapped: false, from_pod });
         }
-        if let Some(mapped) = self.places.mapped(&normal) {
-            let place = self.places.of(&mapped);
-            return Ok(Located { absolute: mapped.clone(), normal: mapped, place, mapped: true });
+        if let Some(path) = self.places.mapped(&normal) {
+            let place = self.places.of(&path);
+            return Ok(Located { absolute: path.clone(), normal: path, place, mapped: true, from_pod });
         }
         let place = self.places.of(&normal);
-        Ok(Located { absolute, normal, place, mapped: false })
+        Ok(Located { absolute, normal, place, mapped: false, from_pod })
     }
 
     /// What a relative path starts from.
@@ -231,31 +250,35 @@ impl Paths {
         let text = std::os::unix::ffi::OsStringExt::into_vec(text.into_os_string());
         // Only the mount of our own namespace shows the pod's path as it is, and only while it is there.
         let plain = self.files.backend() == Backend::FuseUserns && !text.ends_with(b" (deleted)");
-        if plain || dirfd == libc::AT_FDCWD {
+        if plain {
             return Ok(text);
         }
         // By /proc and not by a copy of the descriptor, which containers refuse.
-        let dev = std::fs::metadata(link).map_err(|e| e.raw_os_error().unwrap_or(libc::EBADF))?.dev();
-        Ok(self.files.pod_path(dev, &text).unwrap_or(text))
+        Ok(self.files.pod_path(sys::device_of(&link)?, &text).unwrap_or(text))
     }
 
-    /// A local path is the kernel's to walk, unless only its normal form exists here: `/pod/../etc/hostname`.
-    fn local(self: &Arc<Self>, call: &Call, raw: &[u8], path: Vec<u8>, what: Use) -> Verdict {
-        let dots = raw.split(|byte| *byte == b'/').any(|name| name == b"..");
-        if !dots || !raw.starts_with(b"/") || !self.passes_through_pod(raw) {
-            return Verdict::CONTINUE;
+    /// getcwd(2) in a folder of the pod's; `None` for the kernel to answer.
+    fn working_folder(&self, call: &Call) -> Option<Answer> {
+        let link = format!("/proc/{}/cwd", call.tid());
+        let text = std::fs::read_link(&link).ok()?;
+        let text = std::os::unix::ffi::OsStringExt::into_vec(text.into_os_string());
+        if text.ends_with(b" (deleted)") {
+            return None;
         }
-        let (call, paths) = (call.clone(), Arc::clone(self));
-        Verdict::later(move || {
-            // Above a volume there may be a folder that only the pod has: `ls -la` looks at `..` there.
-            Answer::from_result(match here::answer(&call, &path, None, &what) {
-                Err(libc::ENOENT) => paths.remote(&call, &path, &what, Rights::Read),
-                result => result,
-            })
-        })
+        let mut path = self.files.pod_path(sys::device_of(&link).ok()?, &text)?;
+        path.push(0);
+        if path.len() > call.args[1] as usize {
+            return Some(Answer::Fail(libc::ERANGE));
+        }
+        let written = sys::write_memory(call.tid(), call.args[0], &path);
+        Some(Answer::from_result(written.map(|()| Answer::Value(path.len() as i64))))
     }
 
-    fn passes_through_pod(&self, raw: &[u8]) -> bool {
+    /// Whether only the normal form of a path exists here: `/pod/../etc/hostname`.
+    fn climbs_out_of_pod(&self, raw: &[u8]) -> bool {
+        if !raw.starts_with(b"/") || !raw.split(|byte| *byte == b'/').any(|name| name == b"..") {
+            return false;
+        }
         let mut buffer = vec![0; raw.len() + 1];
         raw.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at > 0).any(|(at, _)| {
             policy::normalize(&raw[..at], &mut buffer)
@@ -286,7 +309,11 @@ impl Paths {
                 let makes = flags & libc::O_CREAT != 0 && rights == Rights::ReadWrite;
                 let mode = if makes { mode & 0o7777 & !umask(call)? } else { 0 };
                 // The pod may refuse with EPERM, which is no reason to look on this machine.
-                let fd = match self.files.open(path, flags, mode, resolve, rights) {
+                let opened = match flags & libc::O_PATH {
+                    0 => self.files.open(path, flags, mode, resolve, rights),
+                    _ => self.files.handle(path, flags, resolve, rights),
+                };
+                let fd = match opened {
                     Err(errno) => return Ok(Answer::Fail(errno)),
                     Ok(fd) => fd,
                 };

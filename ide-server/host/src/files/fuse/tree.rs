@@ -388,7 +388,7 @@ impl Node {
 
     /// An open file of it, one open for writing if there is one.
     pub(super) fn open_file(&self) -> Option<Arc<LiveFile>> {
-        let files = || self.live.values().chain(&self.waiting);
+        let files = || self.live.values().chain(&self.waiting).filter(|file| file.is_open());
         files().find(|file| file.access.write).or_else(|| files().next()).cloned()
     }
 }

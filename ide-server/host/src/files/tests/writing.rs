@@ -122,32 +122,6 @@ fn what_the_pod_writes_is_read_by_an_open_descriptor() {
 }
 
 #[test]
-fn a_shared_mapping_is_written_back() {
-    each(&FUSE, |scene| {
-        scene.write("file", &[b'.'; 5000]);
-        let file = scene.open_rw("/file", libc::O_RDWR, 0).unwrap();
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping of 5000 bytes of an open file of that length.
-        let mapped =
-            unsafe { libc::mmap(std::ptr::null_mut(), 5000, access, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-        assert_ne!(mapped, libc::MAP_FAILED);
-        // SAFETY: within the mapping, which nobody else knows.
-        unsafe {
-            *mapped.cast::<u8>().add(4999) = b'!';
-            assert_eq!(libc::msync(mapped, 5000, libc::MS_SYNC), 0);
-        }
-        assert_eq!(&scene.text("file")[4990..], ".........!");
-        // SAFETY: as above.
-        unsafe {
-            *mapped.cast::<u8>() = b'?';
-            libc::munmap(mapped, 5000);
-        }
-        drop(file);
-        assert_eq!(&scene.text("file")[..3], "?..", "at the latest when it is closed");
-    });
-}
-
-#[test]
 fn closing_and_synchronising_ask_the_pod_only_after_a_write() {
     each(&FUSE, |scene| {
         scene.write("file", b"x");
@@ -271,6 +245,39 @@ fn names_change_by_path_and_are_seen_changed_at_once() {
         assert_eq!(scene.stat_rw("/dir/renamed").st_mtime, 1000);
         assert_eq!(server.remove(b"/dir", true), Err(libc::ENOTEMPTY));
         assert_eq!(server.remove(b"/missing", false), Err(libc::ENOENT));
+    });
+}
+
+#[test]
+fn what_stands_for_a_path_opens_nothing_before_it_is_read() {
+    each(&FUSE, |scene| {
+        scene.write("dir/file", b"content");
+        symlink("file", scene.tree("dir/link")).unwrap();
+        let handle = |path: &str, flags: i32, rights| {
+            scene.server().handle(path.as_bytes(), libc::O_PATH | flags, 0, rights).map(File::from)
+        };
+        // The kernel asks about the root once.
+        drop(scene.open("/dir", libc::O_DIRECTORY).unwrap());
+        for rights in [Rights::Read, Rights::ReadWrite] {
+            scene.pod.take_questions();
+            let file = handle("/dir/link", 0, rights).unwrap();
+            let folder = handle("/dir", libc::O_DIRECTORY, rights).unwrap();
+            assert_eq!(attr::fstat(&file).unwrap().st_size, 7);
+            // A node that was forgotten meanwhile has the kernel ask once more how the next one stands.
+            assert!(scene.pod.take_questions() <= 3, "one for each");
+            assert_eq!(scene.pod.changes.load(Ordering::SeqCst), 0, "nothing was opened");
+            assert_eq!(names_of(&folder).len(), 2);
+            let mut text = String::new();
+            (&file).read_to_string(&mut text).unwrap();
+            assert_eq!((text.as_str(), link_text(&file).as_str().ends_with("/dir/file")), ("content", true));
+            assert_eq!(handle("/dir/file", libc::O_DIRECTORY, rights).err(), Some(libc::ENOTDIR));
+            assert_eq!(handle("/dir/link", libc::O_NOFOLLOW, rights).err(), Some(libc::EOPNOTSUPP));
+        }
+        // Nobody may read it, and its owner can say that somebody may.
+        let closed = handle("/dir/file", 0, Rights::ReadWrite).unwrap();
+        std::fs::set_permissions(scene.tree("dir/file"), std::fs::Permissions::from_mode(0)).unwrap();
+        closed.set_permissions(std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(std::fs::metadata(scene.tree("dir/file")).unwrap().mode() & 0o7777, 0o640);
     });
 }
 

@@ -17,6 +17,7 @@ pub(super) fn answer(call: &Call, path: &[u8], other: Option<&[u8]>, what: &Use)
     let link = |follow: bool| if follow { 0 } else { libc::O_NOFOLLOW };
     match *what {
         Use::Open { flags, mode, .. } => {
+            let mode = if flags & libc::O_CREAT != 0 { mode & !umask(call)? } else { mode };
             let fd = sys::open_local(path, flags, mode)?;
             Ok(Answer::Descriptor { fd, close_on_exec: flags & libc::O_CLOEXEC != 0 })
         }
