@@ -49,7 +49,10 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        drop(self.socket.take());
+        if let Some(socket) = self.socket.take() {
+            // The child that becomes the program may have a copy of this end until it does.
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
         // Somebody else may have reaped the child, and its number may be another's by now: so never wait for long.
         for _ in 0..1000 {
             // SAFETY: waitpid with a null status touches no memory of ours.
@@ -115,4 +118,19 @@ pub(super) fn wait_for_end(buffer: &mut [u8]) -> usize {
 
 pub(super) fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_ends_at_once_though_another_process_has_a_copy_of_its_socket() {
+        let helper = Helper::fork(Parent::Outlived, || drop(wait_for_end(&mut []))).unwrap();
+        let copy = helper.socket.as_ref().unwrap().try_clone().unwrap();
+        let began = std::time::Instant::now();
+        drop(helper);
+        assert!(began.elapsed() < Duration::from_secs(1), "waited {:?}", began.elapsed());
+        drop(copy);
+    }
 }
