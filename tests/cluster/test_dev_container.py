@@ -89,6 +89,7 @@ def test_root_of_a_dev_container_does_the_same():
 def test_files_and_folders_of_the_pod_in_a_dev_container():
     with ClusterScene(config=AGENT, laptop=DevContainer) as scene:
         main_job.mounted_files(scene)
+        main_job.open_folders(scene)
         scene.check_nothing_left()
 
 
@@ -106,6 +107,7 @@ def test_where_user_namespaces_are_refused_fusermount_mounts():
 
     with ClusterScene(config=AGENT, laptop=laptop) as scene:
         main_job.mounted_files(scene)
+        main_job.open_folders(scene)
         session = main_job.static_program(scene, "go")
         equal(mode(scene.laptop), "hybrid, files by FUSE by fusermount3")
         main_job.ends_cleanly(scene, session)

@@ -51,6 +51,7 @@ def test_a_small_static_c_server_has_the_pods_world():
 def test_mounted_files_are_read_and_listed():
     with LocalScene() as scene:
         main_job.mounted_files(scene)
+        main_job.open_folders(scene)
         scene.check_nothing_left()
 
 

@@ -89,21 +89,9 @@ def sockets(scene) -> dict:
 def test_without_namespaces_and_mounts_files_are_copied_into_memory():
     with Without("unshare=EPERM", "mount=EPERM", "fsopen=EPERM", "fsmount=EPERM", "move_mount=EPERM") as scene:
         main_job.mounted_files(scene)
-        session = scene.exec([places.venv_python(), "-c", FOLDERS])
-        equal((session.wait(), session.stdout), (0, f"['banner.txt'] ['banner.txt'] {scene.banner} True\n"), session.printed())
+        session = main_job.open_folders(scene)
         contains(session.stderr, "files of the pod are copied into memory")
         main_job.ends_cleanly(scene, main_job.static_program(scene, "go"))
-
-
-# A folder by path and by descriptor, a file by its folder's descriptor, and that both stats are the same.
-FOLDERS = """
-import os
-folder = os.open("/etc/sample", os.O_RDONLY)
-file = os.open("banner.txt", os.O_RDONLY, dir_fd=folder)
-same = os.fstat(file) == os.stat("banner.txt", dir_fd=folder) == os.stat("/etc/sample/banner.txt")
-names = [sorted(name for name in os.listdir(where) if name[0] != ".") for where in ("/etc/sample", folder)]
-print(*names, os.read(file, 100).decode().strip(), same)
-"""
 
 
 def test_without_calls_for_memory_the_programs_memory_is_read_by_proc():

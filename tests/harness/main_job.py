@@ -158,6 +158,25 @@ def mounted_files(scene: Scene):
     equal((session.wait(), session.stdout.split()), (0, ["banner.txt"]), session.stderr)
 
 
+FOLDERS = """
+import os
+folder = os.open("/etc/sample", os.O_RDONLY)
+file = os.open("banner.txt", os.O_RDONLY, dir_fd=folder)
+same = os.fstat(file) == os.stat("banner.txt", dir_fd=folder) == os.stat("/etc/sample/banner.txt")
+names = [sorted(name for name in os.listdir(where) if name[0] != ".") for where in ("/etc/sample", folder)]
+again = open(os.readlink(f"/proc/self/fd/{folder}") + "/banner.txt").read().strip()
+print(*names, os.read(file, 100).decode().strip(), same, again)
+"""
+
+
+def open_folders(scene: Scene):
+    """A folder by path and by descriptor, a file by its folder's descriptor and by what /proc says that is."""
+    session = scene.exec([places.venv_python(), "-c", FOLDERS])
+    wanted = f"['banner.txt'] ['banner.txt'] {scene.banner} True {scene.banner}\n"
+    equal((session.wait(), session.stdout), (0, wanted), session.printed())
+    return session
+
+
 def keep_alive_survives(scene: Scene, mode: str):
     """A connection opened before the session is used all through it, and goes on to the pod itself."""
     connection = scene.keep_alive()
