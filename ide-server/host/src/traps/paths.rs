@@ -17,6 +17,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// The `resolve` flags of openat2(2).
+const KNOWN_RESOLVE: u64 = libc::RESOLVE_NO_XDEV
+    | libc::RESOLVE_NO_MAGICLINKS
+    | libc::RESOLVE_NO_SYMLINKS
+    | libc::RESOLVE_BENEATH
+    | libc::RESOLVE_IN_ROOT
+    | libc::RESOLVE_CACHED;
+
 /// Files of the session, as the traps need them.
 pub struct Paths {
     places: Places,
@@ -134,6 +142,13 @@ impl Paths {
         }
         let Located { absolute, normal, place, mut mapped, from_pod } =
             self.locate(call, named.dirfd, &raw)?;
+        if let Use::Open { resolve, .. } = named.what
+            && resolve & (libc::RESOLVE_BENEATH | libc::RESOLVE_IN_ROOT) != 0
+            && climbs(&raw)
+            && self.folder(call, named.dirfd).is_ok_and(|folder| self.places.of(&folder) == Place::Local)
+        {
+            return Ok(Verdict::CONTINUE); // what may not leave a folder of this machine
+        }
         let mut other = None;
         if let Some((dirfd, address)) = named.other {
             let raw = memory::path(call.tid(), address)?;
@@ -217,11 +232,9 @@ impl Paths {
         let absolute = if raw.first() == Some(&b'/') {
             raw.to_vec()
         } else {
-            let mut joined = self.folder(call, dirfd)?;
-            from_pod = self.places.of(&joined) != Place::Local;
-            joined.push(b'/');
-            joined.extend_from_slice(raw);
-            joined
+            let folder = self.folder(call, dirfd)?;
+            from_pod = self.places.of(&folder) != Place::Local;
+            if from_pod { [&folder, &b"/"[..], raw].concat() } else { join(folder, raw) }
         };
         let mut buffer = vec![0; absolute.len() + 1];
         let normal = policy::normalize(&absolute, &mut buffer).ok_or(libc::ENOENT)?.to_vec();
@@ -276,7 +289,7 @@ impl Paths {
 
     /// Whether only the normal form of a path exists here: `/pod/../etc/hostname`.
     fn climbs_out_of_pod(&self, raw: &[u8]) -> bool {
-        if !raw.starts_with(b"/") || !raw.split(|byte| *byte == b'/').any(|name| name == b"..") {
+        if !raw.starts_with(b"/") || !climbs(raw) {
             return false;
         }
         let mut buffer = vec![0; raw.len() + 1];
@@ -342,6 +355,36 @@ impl Paths {
     }
 }
 
+fn climbs(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/').any(|name| name == b"..")
+}
+
+/// A relative path from a folder of this machine.
+///
+/// The folder is known by its real path, so what climbs out of it first is settled by the text: a folder of this machine
+/// need not exist in the pod for `../../srv/pod` to be walked there.
+fn join(folder: Vec<u8>, relative: &[u8]) -> Vec<u8> {
+    let (mut joined, mut rest) = (folder, relative);
+    loop {
+        let (name, after) = match rest.iter().position(|byte| *byte == b'/') {
+            Some(slash) => (&rest[..slash], &rest[slash + 1..]),
+            None => (rest, &[][..]),
+        };
+        match name {
+            b".." => joined.truncate(joined.iter().rposition(|byte| *byte == b'/').unwrap_or(0)),
+            b"." | b"" if !after.is_empty() => {}
+            _ => break,
+        }
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    joined.push(b'/');
+    joined.extend_from_slice(rest);
+    joined
+}
+
 fn writes(flags: i32) -> bool {
     flags & libc::O_ACCMODE != libc::O_RDONLY
         || flags & (libc::O_CREAT | libc::O_TRUNC) != 0
@@ -399,6 +442,10 @@ fn named(call: &Call) -> Result<Option<Named>, Errno> {
                 bytes.copy_from_slice(&how[index * 8..index * 8 + 8]);
                 u64::from_ne_bytes(bytes)
             };
+            // What the kernel does not know it refuses, whatever the path.
+            if word(0) > u64::from(u32::MAX) || word(2) & !KNOWN_RESOLVE != 0 {
+                return Ok(None);
+            }
             at(0, Use::Open { flags: word(0) as i32, mode: word(1) as u32, resolve: word(2) })
         }
         libc::SYS_newfstatat => at(0, Use::Stat { to: a[2], follow: follow(int(3)) }),
@@ -467,4 +514,23 @@ fn named(call: &Call) -> Result<Option<Named>, Errno> {
         _ => return Ok(None),
     };
     Ok(Some(named))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_climbs_out_of_a_folder_does_not_go_through_it() {
+        let join = |folder: &str, path: &str| {
+            String::from_utf8(super::join(folder.into(), path.as_bytes())).unwrap()
+        };
+        assert_eq!(join("/home/me/app", "../../../srv/pod/x"), "/srv/pod/x");
+        assert_eq!(join("/home/me", "./../../../../srv/../etc"), "/srv/../etc");
+        assert_eq!(join("/srv/pod", "link/../x"), "/srv/pod/link/../x");
+        assert_eq!(join("/srv/pod", "x/"), "/srv/pod/x/");
+        assert_eq!(join("/srv/pod", ".//x"), "/srv/pod/x");
+        assert_eq!(join("/srv/pod", ".."), "/srv/");
+        assert_eq!(join("/srv/pod", "."), "/srv/pod/.");
+        assert_eq!(join("/srv", ".."), "/");
+        assert_eq!(join("/", "etc"), "//etc");
+    }
 }
