@@ -114,6 +114,9 @@ fn connect_inet(sockets: &Arc<Sockets>, call: Call, raw: Vec<u8>, to: SocketAddr
     {
         return Verdict::Now(Answer::from_result(sys::connect(&fd, &relay).map(|()| Answer::Value(0))));
     }
+    if family == libc::AF_INET6 && to.is_ipv4() && is_only_v6(&fd) {
+        return Verdict::CONTINUE; // the kernel has no way there from such a socket
+    }
     let way = match sockets.way(to, kind) {
         // A debugger's helper reports to the adapter that started it, which is no process of this session.
         Way::Pod if to.ip().is_loopback() && debugger::ports_of(call.tid()).contains(&to.port()) => {
@@ -216,8 +219,7 @@ impl Sockets {
         to: SocketAddr,
         family: i32,
     ) -> Result<(), Errno> {
-        let only_v6 = family == libc::AF_INET6
-            && sys::socket_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).unwrap_or(0) != 0;
+        let only_v6 = family == libc::AF_INET6 && is_only_v6(fd);
         let relay = self.relay.address(family, only_v6);
         let nonblocking = sys::is_nonblocking(fd);
         let (opened_tx, mut opened) = oneshot::channel();
@@ -324,6 +326,10 @@ impl Sockets {
         );
         (place(way == Way::Pod), rule)
     }
+}
+
+fn is_only_v6(fd: &OwnedFd) -> bool {
+    sys::socket_option(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY).unwrap_or(0) != 0
 }
 
 fn is_broadcast(ip: IpAddr) -> bool {

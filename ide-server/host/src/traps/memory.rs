@@ -60,11 +60,15 @@ pub fn address(tid: u32, address: u64, length: u64) -> Result<Vec<u8>, Errno> {
 }
 
 /// Gives an address back the way accept(2) and getsockname(2) do: cut to the room, the true length told.
+///
+/// # Errors
+/// EINVAL for a negative room; EFAULT, EPERM and ESRCH as process_vm_writev(2).
 pub fn put_address(tid: u32, to: u64, length_at: u64, address: &[u8]) -> Result<(), Errno> {
     if to == 0 {
         return Ok(());
     }
-    let room = u32_at(tid, length_at)? as usize;
+    let room = u32_at(tid, length_at)? as i32;
+    let room = usize::try_from(room).map_err(|_| libc::EINVAL)?;
     sys::write_memory(tid, to, &address[..room.min(address.len())])?;
     sys::write_memory(tid, length_at, &(address.len() as u32).to_ne_bytes())
 }
