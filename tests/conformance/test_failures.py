@@ -5,7 +5,7 @@ import os
 import socket
 import time
 
-from harness import places, survival
+from harness import main_job, places, survival
 from harness.laptop import Laptop
 from harness.local_pod import LocalPod
 from harness.scene import LocalScene
@@ -134,6 +134,18 @@ def test_the_session_host_is_killed():
 def test_the_front_is_killed():
     with LocalScene() as scene:
         survival.front_killed(scene)
+
+
+def test_the_port_of_a_killed_session_is_waited_for():
+    with LocalScene() as scene:
+        first = main_job.static_program(scene, "c")
+        second = scene.exec(places.sample("go"), "--steal")
+        running = lambda: [one for one in scene.laptop.json("status", "--json")["sessions"] if one["state"] == "running"]
+        eventually(lambda: len(running()) == 2, "both programs run")
+        first.kill()
+        eventually(lambda: scene.say("whose is it")["program"] == "go", "the second has the port")
+        assert "not taken over" not in second.stderr, second.stderr
+        main_job.ends_cleanly(scene, second)
 
 
 def test_the_daemon_is_killed_and_the_session_goes_on():

@@ -4,18 +4,23 @@
 
 use super::addr::{self, Address};
 use super::{Accepted, Listening, Sockets, address_argument, kind};
-use crate::agent_link::{IncomingConnection, IncomingRx, pump};
+use crate::agent_link::{IncomingConnection, IncomingRx, SubscribeError, pump};
 use crate::debugger;
 use crate::sys;
 use crate::traps::notify::Answer;
 use crate::traps::process::lock;
 use crate::traps::{Call, Verdict, memory};
 use nix::errno::Errno;
-use protocol::agent::{Capture, Subscribe};
+use protocol::agent::{Capture, Subscribe, Subscribed};
 use protocol::host::{IncomingMode, PortState, SessionEvent};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long a port is asked for that another session holds. One that was killed a moment ago, as debuggers do it to
+/// restart their program, holds it until the agent finds out.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// bind(2): left to the kernel, but for ports that cannot be had here and addresses that only the pod has.
 pub(super) fn bind(sockets: &Arc<Sockets>, call: &Call) -> Result<Answer, sys::Errno> {
@@ -143,7 +148,7 @@ impl Sockets {
             capture: capture.into(),
             header_filter: self.plan.incoming.filter_of(port.pod_port).to_owned(),
         };
-        match self.runtime.block_on(self.link.subscribe(subscribe)) {
+        match self.runtime.block_on(self.subscribe_in_time(subscribe)) {
             Ok(subscribed) => {
                 self.journal.note(SessionEvent::Port(port.clone()));
                 if !subscribed.held_addr.is_empty() {
@@ -173,6 +178,17 @@ impl Sockets {
                 );
                 false
             }
+        }
+    }
+
+    async fn subscribe_in_time(&self, subscribe: Subscribe) -> Result<Subscribed, SubscribeError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.link.subscribe(subscribe.clone()).await {
+                Err(SubscribeError::Refused { errno: Errno::EBUSY, .. }) if Instant::now() < until => {}
+                outcome => return outcome,
+            }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
