@@ -14,17 +14,34 @@ pub enum FramingError {
     #[error("a header has no Content-Length")]
     NoLength,
     /// The body is longer than we take.
-    #[error("a body of {0} bytes is longer than {MAX_BODY}")]
-    LongBody(usize),
+    #[error("a body of {length} bytes is longer than {limit}")]
+    LongBody {
+        /// What the header says, in bytes.
+        length: usize,
+        /// What is taken, in bytes.
+        limit: usize,
+    },
 }
 
 /// Collects bytes and gives the bodies in them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     buffer: Vec<u8>,
+    limit: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new(MAX_BODY)
+    }
 }
 
 impl Decoder {
+    /// Takes bodies of up to `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { buffer: Vec::new(), limit }
+    }
+
     /// Takes more bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
@@ -39,8 +56,8 @@ impl Decoder {
             return Err(FramingError::LongHeader);
         }
         let length = length_in(&self.buffer[..header]).ok_or(FramingError::NoLength)?;
-        if length > MAX_BODY {
-            return Err(FramingError::LongBody(length));
+        if length > self.limit {
+            return Err(FramingError::LongBody { length, limit: self.limit });
         }
         let (start, end) = (header + 4, header + 4 + length);
         if self.buffer.len() < end {
@@ -94,7 +111,8 @@ mod tests {
         assert_eq!(decoder.pop(), Err(FramingError::NoLength));
         let mut decoder = Decoder::default();
         decoder.push(b"Content-Length: 99999999999\r\n\r\n");
-        assert_eq!(decoder.pop(), Err(FramingError::LongBody(99_999_999_999)));
+        let too_long = FramingError::LongBody { length: 99_999_999_999, limit: MAX_BODY };
+        assert_eq!(decoder.pop(), Err(too_long));
         let mut decoder = Decoder::default();
         decoder.push(&[b'x'; MAX_HEADER + 1]);
         assert_eq!(decoder.pop(), Err(FramingError::LongHeader));
