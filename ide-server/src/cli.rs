@@ -1,6 +1,7 @@
 //! The command line: `mirrord-ide COMMAND`. Standard output belongs to what was asked for; all else goes to standard
 //! error.
 
+mod adapter;
 mod args;
 mod exec;
 mod explain;
@@ -33,6 +34,9 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Exec(args) => return exec::run(*args),
         Command::SessionHost(args) => return exec::session_host(args.fd),
+        Command::Adapter(args) => return adapter::front(args),
+        Command::AdapterHolder(args) => return adapter::hold(args),
+        Command::AdapterTerminal(args) => return adapter::terminal(args),
         Command::Serve(args) => serve(&args),
         Command::Ls(args) => ls::run(&args),
         Command::Status(args) => status::run(&args),

@@ -3,6 +3,7 @@
 //! The daemon's state has one owner, [`main_loop`]; requests reach it through [`rpc`], each method is a file of
 //! [`handlers`], slow work goes out as tasks and comes back as events. Only [`cluster`] talks to Kubernetes.
 
+pub mod adapter;
 pub mod agents;
 pub mod cli;
 pub mod cluster;

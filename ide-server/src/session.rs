@@ -10,6 +10,7 @@ mod record;
 pub mod start;
 
 pub use host_link::HostLink;
+pub(crate) use life::EDITOR_LEASE;
 pub use record::SessionRecord;
 pub use start::Planned;
 

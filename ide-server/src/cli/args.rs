@@ -1,6 +1,8 @@
 //! What may stand on the command line. The peers' flags keep their letters and meaning.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// Run a program on this machine as if it ran in a pod of the cluster.
 #[derive(Debug, Parser)]
@@ -34,6 +36,15 @@ pub(super) enum Command {
     /// The session host: started by exec
     #[command(hide = true)]
     SessionHost(SessionHostArgs),
+    /// A debug adapter that outlives the editor's window: started by editors
+    #[command(hide = true)]
+    Adapter(AdapterArgs),
+    /// What holds such an adapter: started by adapter
+    #[command(hide = true)]
+    AdapterHolder(HolderArgs),
+    /// A terminal of such an adapter's: started by editors
+    #[command(hide = true)]
+    AdapterTerminal(TerminalArgs),
 }
 
 /// How progress is told on standard error.
@@ -205,4 +216,57 @@ pub(super) struct SessionHostArgs {
     /// The descriptor of the front's socket
     #[arg(long = "front-fd", value_name = "FD")]
     pub(super) fd: i32,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AdapterArgs {
+    /// The plan's folder
+    #[arg(long)]
+    pub(super) folder: PathBuf,
+    /// The adapter's name for itself
+    #[arg(long)]
+    pub(super) arg0: Option<OsString>,
+    /// It is `dlv dap`, whose own words come after so many
+    #[arg(long, value_name = "COUNT")]
+    pub(super) dlv: Option<usize>,
+    /// The adapter's words
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub(super) words: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct HolderArgs {
+    /// The plan's folder
+    #[arg(long)]
+    pub(super) folder: PathBuf,
+    /// The descriptor of its listener
+    #[arg(long)]
+    pub(super) listener: i32,
+    /// The adapter dials
+    #[arg(long)]
+    pub(super) dials: bool,
+    /// The adapter runs in a terminal
+    #[arg(long)]
+    pub(super) in_terminal: bool,
+    /// The descriptor of the adapter's log
+    #[arg(long)]
+    pub(super) log_fd: Option<i32>,
+    /// The adapter's name for itself
+    #[arg(long)]
+    pub(super) arg0: Option<OsString>,
+    /// The adapter's words
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub(super) words: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct TerminalArgs {
+    /// The plan's folder
+    #[arg(long)]
+    pub(super) folder: PathBuf,
+    /// Which terminal
+    pub(super) number: u32,
+    /// What runs in it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) words: Vec<OsString>,
 }

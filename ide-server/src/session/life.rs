@@ -13,7 +13,7 @@ const LEASE: Duration = Duration::from_secs(5);
 /// The command line holds its connection until its program has ended; what is still there then answers at once.
 const LEASE_WITHOUT_EDITOR: Duration = Duration::from_millis(300);
 /// How long an editor may be away from what it started.
-const EDITOR_LEASE: Duration = Duration::from_secs(30);
+pub(crate) const EDITOR_LEASE: Duration = Duration::from_secs(30);
 /// How long a program of an editor that has not come back has to end by itself.
 const GRACE_MS: u32 = 3000;
 /// How long an editor's program may take to come before the user is told.
