@@ -5,6 +5,7 @@
 
 pub mod debug;
 
+use crate::adapter;
 use crate::config;
 use crate::main_loop::{Answer, Ask, ClientId, Daemon, Event, EventSender, answer, send};
 use crate::state::{self, StateFolder};
@@ -79,10 +80,23 @@ impl Daemon {
         }
     }
 
-    /// Removes the scripts of an earlier daemon's plans, which nobody can ask for any more.
+    /// Removes the scripts of an earlier daemon's plans, which nobody can ask for any more. An adapter that is held in
+    /// one goes on: its folder is removed by the next daemon.
     pub(crate) fn remove_old_plans(&self) {
-        if let Err(error) = state::remove(&self.state.plans()) {
-            tracing::error!(%error, "the plans of an earlier daemon cannot be removed");
+        let remove = || -> std::io::Result<()> {
+            for entry in std::fs::read_dir(self.state.plans())? {
+                let folder = entry?.path();
+                if !adapter::holder_lives(&folder) {
+                    state::remove(&folder)?;
+                }
+            }
+            Ok(())
+        };
+        match remove() {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                tracing::error!(%error, "the plans of an earlier daemon cannot be removed");
+            }
+            _ => {}
         }
     }
 
@@ -134,7 +148,8 @@ fn make(state: &StateFolder, params: PlanParams) -> Result<(ConfigSource, PlanAn
     }
     let name = state::fresh_name()?;
     let folder = state.plan(&name);
-    match patch(&folder, &name, &config, &params.debug) {
+    let debugger = params.debugger_folder.as_deref().map(Path::new);
+    match patch(&folder, &name, &config, &params.debug, debugger) {
         Ok(patch) => planned.patch = Some(patch),
         Err(error) => {
             if let Err(error) = state::remove(&folder) {
@@ -149,14 +164,20 @@ fn make(state: &StateFolder, params: PlanParams) -> Result<(ConfigSource, PlanAn
 }
 
 /// Writes a plan's scripts; gives what changes in the debug configuration.
-fn patch(folder: &Path, plan: &str, config: &ConfigSource, debug: &Value) -> Result<Value, ErrorData> {
+fn patch(
+    folder: &Path,
+    plan: &str,
+    config: &ConfigSource,
+    debug: &Value,
+    debugger: Option<&Path>,
+) -> Result<Value, ErrorData> {
     let cannot = |error: &std::io::Error| {
         let (message, help) = ("the plan's folder cannot be made", "make room in the state folder");
         ErrorData::new(ErrorKind::Internal, message, help).caused_by(error)
     };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| cannot(&error))?;
     let program = std::env::current_exe().map_err(|error| cannot(&error))?;
-    debug::Way { program: &program, plan, folder, env: &config.env }.patch(debug)
+    debug::Way { program: &program, plan, folder, env: &config.env, debugger }.patch(debug)
 }
 
 /// The config that a launch configuration means, with the pick over it.

@@ -127,12 +127,14 @@ export class Launcher implements vscode.DebugConfigurationProvider {
     /** The daemon's plan, with the user's pick where it asks for one; nothing when the user took the run back. */
     private async plan(folder: vscode.WorkspaceFolder | undefined, debug: vscode.DebugConfiguration, group: string | undefined, token?: vscode.CancellationToken): Promise<PlanAnswer | undefined> {
         const config = sourceOf(folder, debug);
+        const debuggerFolder = debuggerOf(debug.type);
         const params: PlanParams = {
             config,
             debug,
             editor: "vscode",
             enabled: this.toggle.enabled || this.forced > 0,
             ...(debug["mirrord"] === undefined ? (this.forced > 0 ? { mirrord: true } : {}) : { mirrord: debug["mirrord"] }),
+            ...(debuggerFolder === undefined ? {} : { debuggerFolder }),
         };
         const plan = await this.daemon.request("session/plan", params, token);
         if (plan.action !== "pick") {
@@ -234,6 +236,15 @@ export function sourceOf(folder: vscode.WorkspaceFolder | undefined, debug?: vsc
     const env = Object.entries(process.env).filter(([name, value]) => value !== undefined && !/^(VSCODE|ELECTRON)_/u.test(name));
     const first = vscode.workspace.workspaceFolders?.[0];
     return { folder: (folder ?? first)?.uri.fsPath ?? (typeof cwd === "string" && cwd ? cwd : process.cwd()), env: Object.fromEntries(env) as Record<string, string> };
+}
+
+/** Where the extension is that brings a debug type. */
+function debuggerOf(type: string): string | undefined {
+    const brings = (one: vscode.Extension<unknown>) => {
+        const { contributes } = one.packageJSON as { contributes?: { debuggers?: { type?: string }[] } };
+        return contributes?.debuggers?.some((row) => row.type === type) === true;
+    };
+    return vscode.extensions.all.find(brings)?.extensionPath;
 }
 
 /** Whether the program runs already: started by another debug session's, or in a terminal that js-debug watches. */

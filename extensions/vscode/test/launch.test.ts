@@ -73,6 +73,7 @@ describe("F5", () => {
         const asked = daemon.asked[0]?.params as PlanParams;
         deepStrictEqual([asked.debug, asked.enabled, asked.editor, asked.config?.folder], [config(), true, "vscode", "/work/shop"]);
         strictEqual(asked.config?.env?.["PATH"], process.env["PATH"]);
+        strictEqual(asked.debuggerFolder, "/extensions/debugpy");
         strictEqual(sessions.all[0]?.target, "deployment/shop");
     });
 

@@ -320,6 +320,10 @@ export const tasks = {
 };
 
 export const extensions = {
+    all: [
+        { extensionPath: "/extensions/other", packageJSON: {} },
+        { extensionPath: "/extensions/debugpy", packageJSON: { contributes: { debuggers: [{ label: "Python" }, { type: "debugpy" }] } } },
+    ],
     getExtension: () => ({ packageJSON: shown.settings["package.json"] }),
 };
 export const env = { shell: "/bin/bash" };

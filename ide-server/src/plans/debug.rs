@@ -1,7 +1,8 @@
 //! The table of debug types: what changes in a launch configuration so that its program runs under `exec --plan`.
 //!
 //! Where a debugger takes its program's command as words, the words come first; where it takes a path, the path is a
-//! script. The debugger itself is left on this machine where it can be.
+//! script. The debugger itself is left on this machine where it can be. An adapter that the editor starts as a program
+//! is started by a relay that outlives the editor's window (see [`crate::adapter`]).
 //!
 //! | type | by which field | what runs under `exec --plan` |
 //! | --- | --- | --- |
@@ -38,6 +39,8 @@ pub struct Way<'a> {
     pub folder: &'a Path,
     /// The editor's environment.
     pub env: &'a BTreeMap<String, String>,
+    /// Where the editor's extension for the debug type is, if it told.
+    pub debugger: Option<&'a Path>,
 }
 
 impl Way<'_> {
@@ -65,7 +68,11 @@ impl Way<'_> {
                 };
                 // Without a launcher's python of its own the adapter would start the first word alone.
                 let launcher = given.first().copied().unwrap_or("python3");
-                json!({ "python": self.words(&given), "debugLauncherPython": launcher })
+                let mut patch = json!({ "python": self.words(&given), "debugLauncherPython": launcher });
+                if let Some(adapter) = self.debugpy(debug) {
+                    patch["debugAdapterPath"] = self.debugpy_script(&adapter)?.into();
+                }
+                patch
             }
             "java" => json!({ "javaExec": self.script("java", debug, "javaExec")? }),
             "cppdbg" => {
@@ -81,13 +88,12 @@ impl Way<'_> {
                 // A terminal cannot be had through a pipe; asked for, it would be left out without a word.
                 json!({ "console": "internalConsole", "pipeTransport": self.pipe(debug)? })
             }
-            "go" => json!({ "dlvToolPath": self.script("dlv", debug, "dlvToolPath")? }),
+            "go" => json!({ "dlvToolPath": self.dlv_script(debug)? }),
             "lldb-dap" => {
                 // Where both are given the younger `console` decides; adapters before 21 know the other one alone.
                 let in_terminal = text(debug, "console")
                     .map_or(debug["runInTerminal"] == true, |console| console != "internalConsole");
-                let script = if in_terminal { Self::terminal_script } else { Self::script };
-                let script = script(self, "lldb-dap", debug, "debugAdapterExecutable")?;
+                let script = self.lldb_script(debug, in_terminal)?;
                 json!({ "debugAdapterExecutable": script, "runInTerminal": in_terminal })
             }
             "mirrord-terminal" | "mirrord-task" => {
@@ -117,18 +123,68 @@ impl Way<'_> {
     /// A script that starts the program which `field` names, or else the usual one, under the plan.
     fn script(&self, usual: &str, debug: &Value, field: &str) -> Result<String, ErrorData> {
         let words = self.quoted(&[&self.named(usual, debug, field)]);
-        self.write(usual, &format!("#!/bin/sh\nexec {words} \"$@\"\n"))
+        self.write(&format!("mirrord-{usual}"), &format!("#!/bin/sh\nexec {words} \"$@\"\n"))
     }
 
-    /// The same for an adapter that has a terminal start its program, by the adapter's own name and `--launch-target`:
-    /// only that is under the plan. The adapter stays outside, or it might not trace what is not its child; it takes its
-    /// name from the first word, which sh alone cannot choose.
-    fn terminal_script(&self, usual: &str, debug: &Value, field: &str) -> Result<String, ErrorData> {
-        let program = self.named(usual, debug, field);
-        let (words, alone) = (self.quoted(&[&program]), quote(&program));
-        let covered =
-            format!("for word; do\n    [ \"$word\" = --launch-target ] && exec {words} \"$@\"\ndone\n");
-        self.write(usual, &format!("#!/usr/bin/env bash\n{covered}exec -a \"$0\" {alone} \"$@\"\n"))
+    /// lldb-dap runs under the plan, held by a relay. One that has a terminal start its program stays outside, or it
+    /// might not trace what is not its child: it starts that program by its own name and `--launch-target`. As a server
+    /// of many clients it is nobody's, and asked what it is able to it only answers.
+    fn lldb_script(&self, debug: &Value, in_terminal: bool) -> Result<String, ErrorData> {
+        let lldb = self.named("lldb-dap", debug, "debugAdapterExecutable");
+        let (covered, alone) = (self.quoted(&[&lldb]), quote(&lldb));
+        let straight = format!(
+            "for word; do\n    case $word in\n    --launch-target | --connection* | --port* | -p) exec {covered} \"$@\" ;;\n    \
+             --help | -h | --version) exec {alone} \"$@\" ;;\n    esac\ndone\n"
+        );
+        let relay = self.relay(&[]);
+        let held = if in_terminal { format!("--arg0 \"$0\" -- {alone}") } else { format!("-- {covered}") };
+        self.write("mirrord-lldb-dap", &format!("#!/bin/sh\n{straight}exec {relay} {held} \"$@\"\n"))
+    }
+
+    /// `dlv dap` runs under the plan, held by a relay; another command of dlv's that runs a program is under the plan
+    /// alone.
+    fn dlv_script(&self, debug: &Value) -> Result<String, ErrorData> {
+        let dlv = self.named("dlv", debug, "dlvToolPath");
+        let (covered, alone) = (self.quoted(&[&dlv]), quote(&dlv));
+        let relay = self.relay(&["--dlv", &self.words(&[]).len().to_string()]);
+        let script = format!(
+            "#!/bin/sh\ncase $1 in\ndap) exec {relay} -- {covered} \"$@\" ;;\n\
+             help | version | -h | --help) exec {alone} \"$@\" ;;\nesac\nexec {covered} \"$@\"\n"
+        );
+        self.write("mirrord-dlv", &script)
+    }
+
+    /// debugpy's adapter as the editor's extension would start it.
+    fn debugpy(&self, debug: &Value) -> Option<PathBuf> {
+        let named = text(debug, "debugAdapterPath").map(PathBuf::from);
+        named.or_else(|| {
+            Some(self.debugger?.join("bundled/libs/debugpy/adapter")).filter(|path| path.exists())
+        })
+    }
+
+    /// Python's extension starts the adapter by the interpreter that it found: what it is given is Python too.
+    fn debugpy_script(&self, adapter: &Path) -> Result<String, ErrorData> {
+        let words = [
+            &self.program.display().to_string(),
+            "adapter",
+            "--folder",
+            &self.folder.display().to_string(),
+            "--",
+        ];
+        let words = json!(words);
+        let adapter = json!(adapter);
+        self.write(
+            "mirrord-debugpy.py",
+            &format!("import os, sys\n\nwords = {words}\nos.execv(words[0], [*words, sys.executable, {adapter}, *sys.argv[1:]])\n"),
+        )
+    }
+
+    /// The words of a relay, for sh.
+    fn relay(&self, more: &[&str]) -> String {
+        let (program, folder) = (self.program.display().to_string(), self.folder.display().to_string());
+        let words = [program.as_str(), "adapter", "--folder", &folder];
+        let words: Vec<String> = words.iter().chain(more).map(|word| quote(word)).collect();
+        words.join(" ")
     }
 
     /// How vsdbg's user interface, which VS Code starts, reaches its other half: by a program that it starts with words
@@ -141,7 +197,7 @@ impl Way<'_> {
             None => self.vsdbg()?.display().to_string(),
         };
         let words = self.quoted(&[&debugger]);
-        let script = self.write("vsdbg", &format!("#!/bin/sh\nshift\nexec {words} \"$@\"\n"))?;
+        let script = self.write("mirrord-vsdbg", &format!("#!/bin/sh\nshift\nexec {words} \"$@\"\n"))?;
         let folder = text(debug, "cwd").map_or(self.folder.display().to_string(), str::to_owned);
         Ok(json!({
             "pipeProgram": script, "pipeArgs": [], "debuggerPath": "vsdbg", "pipeCwd": folder, "quoteArgs": false,
@@ -185,8 +241,8 @@ impl Way<'_> {
     }
 
     /// Writes one of the plan's scripts; its path.
-    fn write(&self, usual: &str, script: &str) -> Result<String, ErrorData> {
-        let path = self.folder.join(format!("mirrord-{usual}"));
+    fn write(&self, name: &str, script: &str) -> Result<String, ErrorData> {
+        let path = self.folder.join(name);
         let write = || -> std::io::Result<()> {
             let mut file = std::fs::OpenOptions::new()
                 .write(true)
@@ -241,8 +297,18 @@ mod tests {
     fn patched(debug: Value) -> Result<Value, ErrorData> {
         let folder = std::env::temp_dir();
         let env = BTreeMap::from([("SHELL".to_owned(), "/bin/bash".to_owned())]);
-        Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &folder, env: &env }
-            .patch(&debug)
+        way(&folder, &env).patch(&debug)
+    }
+
+    fn way<'a>(folder: &'a Path, env: &'a BTreeMap<String, String>) -> Way<'a> {
+        Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder, env, debugger: None }
+    }
+
+    /// A folder of a test's own: they run side by side, and a script's name tells its debugger alone.
+    fn own_folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("mirrord-ide-debug-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
     }
 
     fn script_of(path: &Value) -> String {
@@ -265,11 +331,6 @@ mod tests {
             (json!({ "type": "pwa-node", "runtimeExecutable": "/opt/it's/node" }), "runtimeExecutable"),
             (json!({ "type": "java", "javaExec": "/opt/it's/java" }), "javaExec"),
             (json!({ "type": "cppdbg", "miDebuggerPath": "/opt/it's/gdb" }), "miDebuggerPath"),
-            (json!({ "type": "go", "dlvToolPath": "/opt/it's/dlv" }), "dlvToolPath"),
-            (
-                json!({ "type": "lldb-dap", "debugAdapterExecutable": "/opt/it's/x" }),
-                "debugAdapterExecutable",
-            ),
         ] {
             let got = patched(debug).unwrap();
             let script = std::fs::read_to_string(got[field].as_str().unwrap()).unwrap();
@@ -291,8 +352,41 @@ mod tests {
         assert!(got["command"].as_str().unwrap().ends_with("'--' '/bin/bash'"), "{got}");
     }
 
+    /// What a script starts, given these words: the words as they come, one a line.
+    fn started_by(script: &str, words: &[&str]) -> Vec<String> {
+        let text = std::fs::read_to_string(script).unwrap();
+        // `exec` of another kind: it tells.
+        let told = text.replace("exec '", "printf '%s\\n' '");
+        let told = told.lines().map(|line| {
+            if line.starts_with("printf") {
+                format!("{line}; exit")
+            } else {
+                line.replace(" ;;", "; exit ;;")
+            }
+        });
+        let told: Vec<String> = told.collect();
+        let output = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(told.join("\n"))
+            .arg(script)
+            .args(words)
+            .output()
+            .unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{told:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn relay(folder: &Path) -> Vec<String> {
+        ["/bin/mirrord-ide", "adapter", "--folder", folder.to_str().unwrap()].map(str::to_owned).to_vec()
+    }
+
+    fn words(parts: &[&[String]], more: &[&str]) -> Vec<String> {
+        parts.concat().into_iter().chain(more.iter().map(|word| (*word).to_owned())).collect()
+    }
+
     #[test]
-    fn what_lldb_has_a_terminal_start_runs_under_the_plan_and_lldb_does_not() {
+    fn lldb_is_held_by_a_relay_under_the_plan_and_outside_where_a_terminal_starts_its_program() {
+        let exec = EXEC.map(str::to_owned);
         for (debug, in_terminal) in [
             (json!({}), false),
             (json!({ "runInTerminal": true }), true),
@@ -300,23 +394,25 @@ mod tests {
             (json!({ "console": "externalTerminal" }), true),
             (json!({ "console": "internalConsole", "runInTerminal": true }), false),
         ] {
-            // The tests of this file run side by side, and a script's name tells its debugger alone.
-            let folder = std::env::temp_dir().join("mirrord-ide-lldb-in-a-terminal");
-            std::fs::create_dir_all(&folder).unwrap();
-            let env = BTreeMap::new();
-            let way =
-                Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &folder, env: &env };
+            let folder = own_folder("lldb");
             let mut debug = debug;
             debug["type"] = "lldb-dap".into();
-            debug["debugAdapterExecutable"] = "/opt/lldb-dap".into();
-            let got = way.patch(&debug).unwrap();
+            debug["debugAdapterExecutable"] = "/opt/it's/lldb-dap".into();
+            let got = way(&folder, &BTreeMap::new()).patch(&debug).unwrap();
             assert_eq!(got["runInTerminal"], in_terminal, "{debug}");
-            let script = std::fs::read_to_string(got["debugAdapterExecutable"].as_str().unwrap()).unwrap();
-            let last = script.lines().last().unwrap();
-            let first =
-                if in_terminal { "exec -a \"$0\" '/opt/lldb-dap' " } else { "exec '/bin/mirrord-ide' " };
-            assert!(last.starts_with(first), "{script}");
-            assert_eq!(script.contains("--launch-target"), in_terminal, "{script}");
+            let script = got["debugAdapterExecutable"].as_str().unwrap();
+            let under = words(&[&exec], &["/opt/it's/lldb-dap"]);
+            let held = if in_terminal {
+                words(&[&relay(&folder)], &["--arg0", script, "--", "/opt/it's/lldb-dap", "--x"])
+            } else {
+                words(&[&relay(&folder), &["--".to_owned()], &under], &["--x"])
+            };
+            assert_eq!(started_by(script, &["--x"]), held, "{debug}");
+            let launch = ["--comm-file", "/tmp/f", "--launch-target", "/w/app"];
+            assert_eq!(started_by(script, &launch), words(&[&under], &launch));
+            assert_eq!(started_by(script, &["--connection", "listen://x"])[..7], exec);
+            assert_eq!(started_by(script, &["--help"]), ["/opt/it's/lldb-dap", "--help"]);
+            std::fs::remove_dir_all(&folder).unwrap();
         }
     }
 
@@ -333,7 +429,13 @@ mod tests {
         let half = home.join(".vscode/extensions/ms-dotnettools.csharp-2.99.1-linux-x64");
         std::fs::create_dir_all(half).unwrap();
         let env = BTreeMap::from([("HOME".to_owned(), home.display().to_string())]);
-        let way = Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &home, env: &env };
+        let way = Way {
+            program: Path::new("/bin/mirrord-ide"),
+            plan: "abcd1234",
+            folder: &home,
+            env: &env,
+            debugger: None,
+        };
         let debug =
             json!({ "type": "coreclr", "program": "a.dll", "console": "integratedTerminal", "cwd": "/work" });
         let got = way.patch(&debug).unwrap();
@@ -363,7 +465,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let env = BTreeMap::new();
         // In our own place a program that prints its words.
-        let way = Way { program: Path::new("/bin/echo"), plan: "p", folder: &folder, env: &env };
+        let way = Way { program: Path::new("/bin/echo"), ..way(&folder, &env) };
         let debug = json!({ "type": "coreclr", "pipeTransport": { "debuggerPath": "/a b/vsdbg" } });
         let got = way.patch(&debug).unwrap();
         let script = got["pipeTransport"]["pipeProgram"].as_str().unwrap();
@@ -371,6 +473,20 @@ mod tests {
             std::process::Command::new(script).args(["vsdbg", "--interpreter=vscode"]).output().unwrap();
         let words = String::from_utf8(done.stdout).unwrap();
         assert!(words.ends_with(" -- /a b/vsdbg --interpreter=vscode\n"), "{words}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn dlv_is_held_by_a_relay_when_it_speaks_to_an_editor() {
+        let (folder, exec) = (own_folder("dlv"), EXEC.map(str::to_owned));
+        let debug = json!({ "type": "go", "dlvToolPath": "/opt/it's/dlv" });
+        let got = way(&folder, &BTreeMap::new()).patch(&debug).unwrap();
+        let script = got["dlvToolPath"].as_str().unwrap();
+        let dap = ["dap", "--listen=127.0.0.1:7"];
+        let held = words(&[&relay(&folder)], &["--dlv", "7", "--"]);
+        assert_eq!(started_by(script, &dap), words(&[&held, &exec], &["/opt/it's/dlv", dap[0], dap[1]]));
+        assert_eq!(started_by(script, &["version"]), ["/opt/it's/dlv", "version"]);
+        assert_eq!(started_by(script, &["debug", "x"]), words(&[&exec], &["/opt/it's/dlv", "debug", "x"]));
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
@@ -405,8 +521,7 @@ mod tests {
             let folder = std::env::temp_dir().join(format!("mirrord-ide-row-{folder}"));
             std::fs::create_dir_all(&folder).unwrap();
             let env = BTreeMap::new();
-            let way =
-                Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &folder, env: &env };
+            let way = way(&folder, &env);
             let theirs = json!({ "runtimeExecutable": "C:\\theirs.exe", "python": "C:\\theirs.exe", "dlvToolPath": "C:\\theirs.exe",
                 "debugAdapterExecutable": "C:\\theirs.exe", "miDebuggerPath": "C:\\theirs.exe", "javaExec": "C:\\theirs.exe" });
             for env in [json!({ "A": "1" }), json!(["A=1"]), json!([{ "name": "A", "value": "1" }])] {
@@ -424,6 +539,35 @@ mod tests {
             }
             std::fs::remove_dir_all(&folder).unwrap();
         }
+    }
+
+    #[test]
+    fn debugpys_adapter_is_held_by_a_relay_where_it_is_known() {
+        let (folder, env) = (own_folder("debugpy"), BTreeMap::new());
+        assert_eq!(
+            way(&folder, &env).patch(&json!({ "type": "debugpy" })).unwrap().get("debugAdapterPath"),
+            None
+        );
+        let bundled = folder.join("bundled/libs/debugpy/adapter");
+        std::fs::create_dir_all(&bundled).unwrap();
+        for (debug, adapter) in [
+            (json!({ "type": "debugpy" }), bundled.to_str().unwrap()),
+            (json!({ "type": "debugpy", "debugAdapterPath": "/opt/it's \"a\"" }), "/opt/it's \"a\""),
+        ] {
+            let way = Way { debugger: Some(&folder), ..way(&folder, &env) };
+            let got = way.patch(&debug).unwrap();
+            const TELLS: &str = "import os, sys; os.execv = lambda _, words: print(*words, sep='\\n'); exec(open(sys.argv.pop(1)).read())";
+            let script = got["debugAdapterPath"].as_str().unwrap();
+            let output = std::process::Command::new("python3")
+                .args(["-c", TELLS, script, "--log-dir"])
+                .output()
+                .unwrap();
+            let told = String::from_utf8(output.stdout).unwrap();
+            let told: Vec<&str> = told.lines().collect();
+            assert_eq!(told[..5], words(&[&relay(&folder)], &["--"]), "{:?}", output.stderr);
+            assert_eq!(told[6..], [adapter, "--log-dir"]);
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct PlanParams {
     pub debug: serde_json::Value,
     /// The editor: `vscode`, `intellij`.
     pub editor: String,
+    /// Where the editor's extension that knows the debug configuration's type is installed.
+    pub debugger_folder: Option<String>,
     /// What the user picked.
     pub target: Option<String>,
 }
