@@ -139,9 +139,9 @@ def over_stdio(words, scene) -> Run:
     return Run(Dap(ours), adapter, console)
 
 
-def debugpy(scene, _launch) -> Run:
+def debugpy(scene, launch) -> Run:
     """Python's extension starts the adapter by the interpreter it knows, not by what `python` says."""
-    return over_stdio([places.venv_python(), "-m", "debugpy.adapter"], scene)
+    return over_stdio([places.venv_python(), launch["debugAdapterPath"]], scene)
 
 
 def lldb(scene, launch) -> Run:
@@ -211,7 +211,8 @@ class Row:
 
 
 PYTHON = Row(debugpy, "python", ["app.py"], "a breakpoint here",
-             {"type": "debugpy", "program": "${workspaceFolder}/app.py", "python": str(places.venv_python()), "justMyCode": False},
+             {"type": "debugpy", "program": "${workspaceFolder}/app.py", "python": str(places.venv_python()), "justMyCode": False,
+              "debugAdapterPath": str(places.debugpy_adapter())},
              {"text": "text", "greeting": "greeting", "file": "file", "address": "address"})
 GO = Row(dlv, "go", ["main.go", "go.mod"], '"text":     r.URL',
          {"type": "go", "mode": "debug", "program": "${workspaceFolder}", "dlvToolPath": str(DLV)},

@@ -74,7 +74,10 @@ class CodeServer:
     @staticmethod
     def install(extensions: Path):
         """Puts the extensions where `--install-extension` would, without starting a program for it."""
-        shutil.copytree(Path(__file__).resolve().parents[1] / "editors/shim", extensions / "test.debug-shim-0.0.1")
+        shim = extensions / "test.debug-shim-0.0.1"
+        shutil.copytree(Path(__file__).resolve().parents[1] / "editors/shim", shim)
+        (shim / "bundled/libs").mkdir(parents=True)
+        (shim / "bundled/libs/debugpy").symlink_to(places.debugpy_adapter().parent)
         ours = extensions / OURS
         with zipfile.ZipFile(cached("mirrord-ide.vsix")) as package:
             for name in package.namelist():

@@ -23,6 +23,11 @@ def venv_python() -> Path:
     return cache() / "venv/bin/python"
 
 
+def debugpy_adapter() -> Path:
+    """What Python's extension for VS Code carries with it."""
+    return next((cache() / "venv/lib").glob("python*/site-packages/debugpy/adapter"), cache() / "venv/debugpy-is-missing")
+
+
 def sample(program: str) -> list[str]:
     """The command that runs the sample service in the language given."""
     return {

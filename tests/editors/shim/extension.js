@@ -25,8 +25,11 @@ function dlv(session) {
     });
 }
 
-/** As Python's extension does: the adapter runs by the interpreter that "python" names, without mirrord's words. */
-const debugpy = () => new vscode.DebugAdapterExecutable(process.env.SHIM_PYTHON, ["-m", "debugpy.adapter"]);
+/** As Python's extension does: the adapter runs by the interpreter that it has found, without mirrord's words. */
+const debugpy = (session) => {
+    const adapter = session.configuration.debugAdapterPath;
+    return new vscode.DebugAdapterExecutable(process.env.SHIM_PYTHON, adapter ? [adapter] : ["-m", "debugpy.adapter"]);
+};
 
 const lldb = (session) => new vscode.DebugAdapterExecutable(session.configuration.debugAdapterExecutable ?? process.env.SHIM_LLDB_DAP, []);
 

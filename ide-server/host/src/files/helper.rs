@@ -126,7 +126,10 @@ mod tests {
 
     #[test]
     fn a_helper_ends_at_once_though_another_process_has_a_copy_of_its_socket() {
-        let helper = Helper::fork(Parent::Outlived, || drop(wait_for_end(&mut []))).unwrap();
+        let helper = Helper::fork(Parent::Outlived, || {
+            wait_for_end(&mut []);
+        })
+        .unwrap();
         let copy = helper.socket.as_ref().unwrap().try_clone().unwrap();
         let began = std::time::Instant::now();
         drop(helper);
