@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness.code_server import CodeServer, Window
 from harness.scene import ClusterScene
-from harness.testing import eventually, limit
+from harness.testing import equal, eventually, limit
 
 FIRST = """'use strict';
 console.log('first instruction at', Date.now());
@@ -28,14 +28,17 @@ def figure(name: str, value: float, wanted: float, far: float):
 @limit(180)
 def test_activation_takes_milliseconds():
     with ClusterScene() as scene, CodeServer(scene.laptop) as server, Window(server, server.workspace("empty", {"a.txt": ""}), "activation") as window:
-        times = []
+        times, others = [], []
         for number in range(5):
             window.command("Shim: Write Down Activation Times")
             shown = eventually(lambda: [event["of"] for event in server.events() if event["what"] == "activations"][number:], "the activation times", 15)[0]
             times.append(shown["mirrord-ide.mirrord-ide"])
+            others.append(shown["test.debug-shim"])
             window.keep("activation")
             window.open()
-        print(f"loading and activating, ms: {[(one['load'], one['call']) for one in times]}", file=sys.stderr)
+        # The shim beside it has 80 lines: what it takes to load is VS Code's own.
+        for name, of in ("loading and activating", times), ("the shim's", others):
+            print(f"{name}, ms: {[(one['load'], one['call']) for one in of]}", file=sys.stderr)
         figure("activation, best of five, ms", min(one["load"] + one["call"] for one in times), 50, 500)
 
 
@@ -66,9 +69,13 @@ def test_f5_reaches_the_first_instruction_soon():
         with Window(server, folder, "first-instruction") as window:
             first_instruction(server, window, "run alone")
             alone = [first_instruction(server, window, "run alone") for _ in range(5)]
-            # The first one of these makes the agent; those after join it.
-            cold = first_instruction(server, window, "run there")
+            # The first of these makes the agent; those after join it, until all is removed, the daemon too.
+            cold = []
+            for _ in range(3):
+                cold.append(first_instruction(server, window, "run there"))
+                if len(cold) < 3:
+                    equal(scene.laptop.stop_all().returncode, 0)
             warm = [first_instruction(server, window, "run there") for _ in range(5)]
-            plain = sorted(alone)[len(alone) // 2]
+        print(f"alone {sorted(alone)}, warm {sorted(warm)}, cold {cold}", file=sys.stderr)
         figure("F5 to the first instruction beyond VS Code's own, warm, s", round(min(warm) - min(alone), 3), 0.4, 4)
-        figure("the same, cold, s", round(cold - plain, 3), 1.5, 15)
+        figure("the same, cold, s", round(min(cold) - min(alone), 3), 1.5, 15)
