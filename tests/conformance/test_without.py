@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import harness.without
-from harness import main_job, places
+from harness import ending, main_job, places
 from harness.scene import LocalScene
-from harness.testing import contains, equal, limit
+from harness.setup import has
+from harness.testing import Skip, contains, equal, limit
 
 SOCKETS = Path(__file__).with_name("sockets.py")
 NO_COPIES = "pidfd_getfd is refused here"
@@ -52,6 +53,20 @@ def test_a_python_breakpoint_is_hit_where_sockets_cannot_be_copied():
 def test_a_node_breakpoint_is_hit_where_sockets_cannot_be_copied():
     with Without("pidfd_getfd=EPERM") as scene:
         main_job.ends_cleanly(scene, main_job.node_breakpoint(scene, "mirror"))
+
+
+@limit(120)
+def test_a_java_server_is_stopped_by_jdb_where_sockets_cannot_be_copied():
+    if not has("javac", "jdb"):
+        raise Skip("no JDK here: apt-get install default-jdk-headless")
+    with Without("pidfd_getfd=EPERM") as scene:
+        main_job.ends_cleanly(scene, main_job.java_breakpoint(scene, "steal"))
+
+
+def test_a_session_that_ends_leaves_no_request_behind_where_sockets_cannot_be_copied():
+    with Without("pidfd_getfd=EPERM") as scene:
+        ending.first_requests_are_the_pods(scene, 5)
+        scene.check_nothing_left()
 
 
 def test_a_static_go_server_has_the_pods_world_where_sockets_cannot_be_copied():

@@ -66,7 +66,7 @@ fn line(session: &SessionInfo) -> String {
     };
     let mut text = format!("session {} {state} {}", session.session, session.target.path);
     if let Some(host) = &session.host {
-        text.push_str(&format!(" pid {}", host.debuggee_pid));
+        text.push_str(&format!(" pid {} ({})", host.debuggee_pid, host.mode));
         for port in &host.ports {
             text.push_str(&format!(", port {} to {}", port.pod_port, port.local_port));
         }

@@ -235,6 +235,23 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_refuses_a_host_is_told_as_one_kind_with_its_word() {
+        let failure = |kind: &str| Failure {
+            kind: kind.into(),
+            message: "no".into(),
+            help: "allow it".into(),
+            retryable: false,
+            cause: vec![],
+        };
+        for word in ["seccomp-refused", "memory-refused", "giving-refused"] {
+            let error = ErrorData::from_failure(&failure(word));
+            assert_eq!((error.kind, error.facts["failure"].as_str()), (ErrorKind::LayerUnsupported, word));
+        }
+        let error = ErrorData::from_failure(&failure("agent-lost"));
+        assert_eq!((error.kind, error.facts.is_empty()), (ErrorKind::AgentLost, true));
+    }
+
+    #[test]
     fn an_error_reads_back_and_leaves_out_what_it_does_not_know() {
         let error = ErrorData::new(ErrorKind::Forbidden, "no", "ask").fact("verb", "create");
         let text = serde_json::to_string(&error).unwrap();
