@@ -8,12 +8,14 @@
 //! system call on the mount. What a slow pod leaves unanswered is answered with EIO by the watchdog.
 
 mod abi;
+mod below;
 mod directory;
 mod tree;
 mod watchdog;
 mod writing;
 
 use self::abi::{Out, Request};
+use self::below::{KEPT, open_below};
 use self::directory::Directory;
 use self::tree::{Stale, Tree};
 use self::watchdog::Watchdog;
@@ -24,10 +26,9 @@ use super::source::{Source, Version};
 use super::{Backend, Errno, Rights, fusermount, userns};
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -181,38 +182,6 @@ fn spawn(shared: &Arc<Shared>) -> io::Result<()> {
     let shared = Arc::clone(shared);
     std::thread::Builder::new().name("files-fuse".into()).stack_size(STACK).spawn(move || shared.run())?;
     Ok(())
-}
-
-/// What of an open's flags goes to the mount, where it is only for reading.
-const KEPT: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_APPEND;
-
-/// openat2(2) below the mount's root, in which links cannot lead out.
-fn open_below(root: &OwnedFd, path: &[u8], flags: i32) -> Result<OwnedFd, Errno> {
-    let relative = match path.strip_prefix(b"/").unwrap_or(path) {
-        b"" => &b"."[..],
-        path => path,
-    };
-    let relative = CString::new(relative).map_err(|_| libc::ENOENT)?;
-    // SAFETY: struct open_how is plain integers, for which all zeroes is a value.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    // The path is without links; a link that took a name's place meanwhile is another file than was found.
-    how.flags = (flags | libc::O_CLOEXEC | libc::O_NOFOLLOW) as u32 as u64;
-    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-    // SAFETY: the path is a C string and the struct has the size given; both outlive the call.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            root.as_raw_fd(),
-            relative.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));
-    }
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 type Answer = Result<Out, Errno>;

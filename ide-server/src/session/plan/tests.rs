@@ -67,6 +67,29 @@ fn lists_decide_before_anything_else_and_in_their_order() {
 }
 
 #[test]
+fn mappings_keep_the_order_of_the_file() {
+    let text = r#"{"feature": {"fs": {"mapping": {"^/z": "/1", "^/a": "/2", "^/m(.*)": "/3$1"}}}}"#;
+    let mapping = files(&resolved(text), &pod()).mapping;
+    let told: Vec<_> = mapping.iter().map(|one| (&*one.pattern, &*one.replacement)).collect();
+    assert_eq!(told, [("^/z", "/1"), ("^/a", "/2"), ("^/m(.*)", "/3$1")]);
+}
+
+#[test]
+fn write_mode_writes_to_the_pod_and_local_with_overrides_only_reads_its_mounts() {
+    let write = resolved(r#"{"feature": {"fs": "write"}}"#);
+    let plan = files(&write, &pod());
+    assert_eq!((place(&plan, "/data/x"), place(&plan, "/etc/hosts")), (Place::Remote, Place::RemoteRead));
+    let overrides = resolved(r#"{"feature": {"fs": "localwithoverrides"}}"#);
+    let plan = files(&overrides, &pod());
+    assert_eq!((place(&plan, "/data/x"), plan.fallback), (Place::Local, Place::Local));
+    assert_eq!(place(&plan, "/etc/settings/a"), Place::RemoteReadLocalWrite);
+    let listed = resolved(r#"{"feature": {"fs": {"read_write": ["^/data"]}}}"#);
+    let local = resolved(r#"{"feature": {"fs": {"mode": "local", "read_write": ["^/data"]}}}"#);
+    let writes = [&write, &overrides, &listed, &local, &resolved("{}")].map(|one| one.config.writes_files());
+    assert_eq!(writes, [true, false, true, false, false], "which agents may change files");
+}
+
+#[test]
 fn read_mode_takes_the_pods_files_but_no_programs_and_hides_this_machines_identities() {
     let plan = files(&resolved(r#"{"feature": {"fs": "read"}}"#), &pod());
     assert_eq!(place(&plan, "/data/x"), Place::RemoteReadLocalWrite);

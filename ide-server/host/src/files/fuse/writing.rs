@@ -4,7 +4,8 @@
 //! a mapping changed comes when the kernel sees fit, at the latest when the file is closed or synchronised.
 
 use super::abi::{self, Body, Out};
-use super::{Answer, Handle, KEPT, Server, Shared, open_below};
+use super::below::{KEPT, open_below};
+use super::{Answer, Handle, Server, Shared};
 use crate::files::live::{Access, LiveFile};
 use crate::files::lookup::{Found, Wanted, lock};
 use crate::files::source::Version;

@@ -275,7 +275,7 @@ fn what_stands_for_a_path_opens_nothing_before_it_is_read() {
         }
         // Nobody may read it, and its owner can say that somebody may.
         let closed = handle("/dir/file", 0, Rights::ReadWrite).unwrap();
-        std::fs::set_permissions(scene.tree("dir/file"), std::fs::Permissions::from_mode(0o0)).unwrap();
+        std::fs::set_permissions(scene.tree("dir/file"), std::fs::Permissions::from_mode(0o000)).unwrap();
         closed.set_permissions(std::fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(std::fs::metadata(scene.tree("dir/file")).unwrap().mode() & 0o7777, 0o640);
     });
