@@ -92,6 +92,32 @@ def test_a_socket_that_was_made_for_the_program_is_as_its_own():
             equal(got[step], result, step)
 
 
+# A server that answers once, listens no more, and lives on.
+ONCE = """
+import socket, sys, time
+listener = socket.create_server(("0.0.0.0", int(sys.argv[1])))
+print("listening", flush=True)
+connection, _ = listener.accept()
+connection.recv(65536)
+connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\nConnection: close\\r\\n\\r\\n{}")
+connection.close()
+listener.close()
+print("closed", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_listener_that_was_closed_has_the_next_request_go_to_the_pod():
+    for scene in (LocalScene(), Without("pidfd_getfd=EPERM")):
+        with scene:
+            session = scene.exec([places.venv_python(), "-c", ONCE, scene.port], "--steal")
+            session.wait_for("listening")
+            equal(scene.get("/once"), {})
+            session.wait_for("closed")
+            scene.own_answer()
+            main_job.ends_cleanly(scene, session)
+
+
 def sockets(scene) -> dict:
     session = scene.exec([places.venv_python(), SOCKETS, scene.pod.client_address, scene.port], "--steal")
     session.wait_for("listening")

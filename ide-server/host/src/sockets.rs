@@ -258,7 +258,7 @@ impl Sockets {
     /// What programs have closed must not stay open here.
     pub fn let_go_of_closed(&self) {
         if let Some(made) = &self.made {
-            made.let_go_of_closed();
+            made.let_go_of_closed(None);
         }
     }
 

@@ -271,19 +271,21 @@ pub(super) async fn hand_in(sockets: Arc<Sockets>, mut incoming: IncomingRx) {
 async fn hand_in_one(sockets: Arc<Sockets>, connection: IncomingConnection) {
     let IncomingConnection { info, mut stream, unsettled } = connection;
     let pod_port = info.port as u16;
-    sockets.let_go_of_closed();
-    let local = {
+    let listening = {
         let mut state = lock(&sockets.state);
         state.listeners.values_mut().find_map(|listening| {
             let port = listening.port.as_mut().filter(|port| port.pod_port == pod_port)?;
             port.connections += 1;
-            Some(listening.local)
+            Some(listening.clone())
         })
     };
-    let Some(local) = local else {
+    let Some(Listening { local, cookie, .. }) = listening else {
         stream.reset(Errno::ECONNREFUSED);
         return;
     };
+    if let Some(made) = &sockets.made {
+        made.let_go_of_closed(Some(cookie));
+    }
     let told = Accepted {
         peer_addr: info.peer_addr.parse().unwrap_or(local),
         pod_addr: info.pod_addr.parse().unwrap_or(local),

@@ -85,10 +85,11 @@ impl Made {
         lock(&self.copies).remove(&inode);
     }
 
-    /// Lets go of the copies of sockets that no process of the session has any more.
-    pub(super) fn let_go_of_closed(&self) {
+    /// Lets go of the copies of sockets that no process of the session has any more; of one alone, if it is named.
+    pub(super) fn let_go_of_closed(&self, only: Option<u64>) {
         let doubtful: HashSet<u64> = lock(&self.copies)
             .iter()
+            .filter(|(inode, _)| only.is_none_or(|only| only == **inode))
             .filter(|(inode, copy)| match copy.seen {
                 Some((tid, fd)) => inode_of(tid, fd) != Ok(**inode),
                 None => copy.made.elapsed() > ON_ITS_WAY,
