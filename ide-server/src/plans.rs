@@ -28,6 +28,8 @@ pub struct Plan {
     pub(crate) ready: Option<Started>,
     /// The fields of the debug configuration by which its debugger starts the program under the plan.
     pub(crate) fields: Vec<String>,
+    /// Whether a terminal starts it instead, and perhaps a shell of the user's before.
+    pub(crate) in_terminal: bool,
 }
 
 /// A plan that was made, and where its answer goes.
@@ -36,6 +38,7 @@ pub struct Made {
     name: String,
     client: ClientId,
     config: ConfigSource,
+    in_terminal: bool,
     answer: PlanAnswer,
     reply: oneshot::Sender<Answer<PlanAnswer>>,
 }
@@ -44,10 +47,11 @@ pub struct Made {
 pub(crate) fn spawn(state: StateFolder, events: EventSender, ask: Ask<SessionPlan>) {
     tokio::task::spawn_blocking(move || {
         let Ask { client, params, reply, .. } = ask;
+        let in_terminal = params.debug["type"] == "mirrord-terminal";
         match make(&state, params) {
             Ok((config, planned)) => match planned.plan.clone() {
                 Some(name) => {
-                    let made = Made { name, client, config, answer: planned, reply };
+                    let made = Made { name, client, config, in_terminal, answer: planned, reply };
                     send(&events, Event::PlanMade(Box::new(made)));
                 }
                 None => answer(reply, Ok(planned)),
@@ -59,13 +63,14 @@ pub(crate) fn spawn(state: StateFolder, events: EventSender, ask: Ask<SessionPla
 
 impl Daemon {
     pub(crate) fn plan_made(&mut self, made: Made) {
-        let Made { name, client, config, answer: planned, reply } = made;
+        let Made { name, client, config, in_terminal, answer: planned, reply } = made;
         if reply.is_closed() {
             return self.remove_plan(&name);
         }
         let patch = planned.patch.as_ref().and_then(Value::as_object);
         let fields = patch.map(|patch| patch.keys().cloned().collect()).unwrap_or_default();
-        self.plans.insert(name, Plan { client: Some(client), config, ready: None, fields });
+        let plan = Plan { client: Some(client), config, ready: None, fields, in_terminal };
+        self.plans.insert(name, plan);
         answer(reply, Ok(planned));
     }
 

@@ -18,6 +18,8 @@ pub(crate) const EDITOR_LEASE: Duration = Duration::from_secs(30);
 const GRACE_MS: u32 = 3000;
 /// How long an editor's program may take to come before the user is told.
 const PROGRAM: Duration = Duration::from_secs(5);
+/// The same where a shell of the user's comes first, which may have much to read before it does what it is told.
+const PROGRAM_OF_A_SHELL: Duration = Duration::from_secs(30);
 /// How long a session waits for its host at all.
 const LONGEST_LEASE: Duration = Duration::from_secs(120);
 
@@ -140,10 +142,12 @@ impl Daemon {
     /// Has the editor told when no program came under a session in time.
     fn expect_program(&self, name: &str) {
         let Some(session) = self.sessions.get(name) else { return };
+        let plan = session.plan.as_ref().and_then(|plan| self.plans.get(plan));
+        let time = if plan.is_some_and(|plan| plan.in_terminal) { PROGRAM_OF_A_SHELL } else { PROGRAM };
         let (events, cancel, session) = (self.events.clone(), session.cancel.clone(), name.to_owned());
         tokio::spawn(async move {
             tokio::select! {
-                () = tokio::time::sleep(PROGRAM) => send(&events, Event::ProgramDue { session }),
+                () = tokio::time::sleep(time) => send(&events, Event::ProgramDue { session }),
                 () = cancel.cancelled() => {}
             }
         });
@@ -154,12 +158,19 @@ impl Daemon {
         if session.host.is_none() {
             let plan = session.plan.as_ref().and_then(|plan| self.plans.get(plan));
             let fields = plan.map(|plan| plan.fields.join(" and ")).unwrap_or_default();
-            let message = format!(
-                "no process came under the session within {} s: the debugger does not start its program by what \
-                 mirrord-ide has set in the launch configuration ({fields}); update the debugger's extension, or start \
-                 the program by `mirrord-ide exec` and attach to it",
-                PROGRAM.as_secs()
-            );
+            let message = if plan.is_some_and(|plan| plan.in_terminal) {
+                let seconds = PROGRAM_OF_A_SHELL.as_secs();
+                format!(
+                    "no shell came under the session within {seconds} s; see what its terminal says, and open it again"
+                )
+            } else {
+                let seconds = PROGRAM.as_secs();
+                format!(
+                    "no process came under the session within {seconds} s: the debugger does not start its program by \
+                     what mirrord-ide has set in the launch configuration ({fields}); update the debugger's extension, \
+                     or start the program by `mirrord-ide exec` and attach to it"
+                )
+            };
             let happened = SessionEvent::Warning { code: "not-covered".to_owned(), message };
             self.publish(name, state::now(), News::Happened { happened });
         }
