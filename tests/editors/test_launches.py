@@ -114,7 +114,7 @@ def test_what_runs_in_the_javascript_debug_terminal_stops_by_a_request_of_the_cl
         folder = server.workspace("debug-terminal", {"app.js": NODE.files[0].read_text(), ".mirrord/mirrord.json": json.dumps(steals(scene))})
         with Window(server, folder, "debug-terminal") as window:
             window.set_breakpoint("app.js", NODE.line)
-            # With the toggle on, too: what js-debug attaches to in its terminal must not be taken for one more program to start.
+            # With the toggle on, too: that js-debug attaches to what runs in its terminal is nothing to be told of.
             window.click("[id='mirrord-ide.mirrord-ide.mirrord.toggle'] a")
             window.wait_for("[id='mirrord-ide.mirrord-ide.mirrord.toggle'] .codicon-circle-filled")
             window.command("mirrord: New JavaScript Debug Terminal in a Pod's World")
@@ -126,6 +126,7 @@ def test_what_runs_in_the_javascript_debug_terminal_stops_by_a_request_of_the_cl
             wait_until_stolen(scene)
             asked = stop_by_request(scene, server, window, NODE, "hello terminal")
             window.keep("stopped")
+            equal((len(sessions(scene)), window.toasts()), (1, []), "sessions and toasts")
             window.press("F5")
             scene.check(asked.answer(), "hello terminal", "node", local=True)
             window.click(".terminal-wrapper.active .xterm")

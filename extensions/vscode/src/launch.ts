@@ -249,7 +249,7 @@ function debuggerOf(type: string): string | undefined {
 
 /** Whether the program runs already: started by another debug session's, or in a terminal that js-debug watches. */
 function isChild(config: vscode.DebugConfiguration): boolean {
-    return config["__parentId"] !== undefined || config["__pendingTargetId"] !== undefined;
+    return config["__parentId"] !== undefined || config["delegateId"] !== undefined;
 }
 
 function takesTasks(config: vscode.DebugConfiguration): boolean {

@@ -113,7 +113,7 @@ describe("F5", () => {
 
     it("leaves child sessions, programs that run already and what is patched alone", async () => {
         await toggle.flip();
-        for (const one of [config({ __parentId: "7" }), config({ __pendingTargetId: "7" }), config({ __mirrordPlan: "p0" })]) {
+        for (const one of [config({ __parentId: "7" }), config({ request: "attach", delegateId: 7 }), config({ __mirrordPlan: "p0" })]) {
             strictEqual(await resolve(one), one);
         }
         deepStrictEqual(daemon.asked, []);
