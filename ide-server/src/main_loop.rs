@@ -181,6 +181,8 @@ pub enum Event {
     PlanLeaseOver {
         /// Which.
         plan: String,
+        /// The absence that the lease was for.
+        absence: u64,
     },
     /// A plan is made.
     PlanMade(Box<crate::plans::Made>),
@@ -299,7 +301,7 @@ impl Daemon {
             Event::HostGone { session, reason } => self.host_gone(&session, &reason),
             Event::LeaseOver { session } => self.lease_over(&session),
             Event::ProgramDue { session } => self.program_due(&session),
-            Event::PlanLeaseOver { plan } => self.plan_lease_over(&plan),
+            Event::PlanLeaseOver { plan, absence } => self.plan_lease_over(&plan, absence),
             Event::PlanMade(made) => self.plan_made(*made),
             Event::Terminate => self.ending = true,
         }

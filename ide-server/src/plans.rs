@@ -22,6 +22,8 @@ use tokio::sync::oneshot;
 pub struct Plan {
     /// Whose it is: follows every session of the plan. `None` while the editor is away.
     pub(crate) client: Option<ClientId>,
+    /// How often its editor has left: one that comes back in between has its lease anew.
+    pub(crate) absences: u64,
     /// Config and target, with all that stands over them.
     pub(crate) config: ConfigSource,
     /// The session that waits to be taken.
@@ -69,7 +71,7 @@ impl Daemon {
         }
         let patch = planned.patch.as_ref().and_then(Value::as_object);
         let fields = patch.map(|patch| patch.keys().cloned().collect()).unwrap_or_default();
-        let plan = Plan { client: Some(client), config, ready: None, fields, in_terminal };
+        let plan = Plan { client: Some(client), config, absences: 0, ready: None, fields, in_terminal };
         self.plans.insert(name, plan);
         answer(reply, Ok(planned));
     }

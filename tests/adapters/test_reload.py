@@ -159,14 +159,19 @@ def test_an_editor_that_is_killed_may_come_back_too():
 
 
 def abandoned(row: Row, **console):
-    """Nobody comes back: after the lease the debugger ends its program, and all is gone."""
+    """Nobody comes back a second time: after a lease of its own the debugger ends its program, and all is gone."""
     with window(row) as (scene, folder, editor):
         plan, launch = editor.ready(row.launch(folder, scene, **console))
         with debugging(row, scene, folder, launch) as run:
-            editor.stolen()
+            session = editor.stolen()["session"]
             pid = stops_and_answers(row, scene, run, made_up("before"))
-            left_at = time.monotonic()
             leaves(run, editor)
+        eventually(lambda: waits(scene, plan), "the adapter waits for a client", 10)
+        editor = attached(editor, session)
+        run = back(row, scene, folder, launch)
+        time.sleep(8)  # what is left of the first lease is less than the second one
+        left_at = time.monotonic()
+        leaves(run, editor)
         watching = Wire(scene.laptop.json("serve", "--ensure")["socket"])
         time.sleep(LEASE - 5)
         assert alive(pid) and holders(scene) and scripts(scene.laptop) == [plan], "the lease was cut short"

@@ -2,6 +2,7 @@
 
 use super::{HostLink, Planned, Session, SessionRecord, host_link};
 use crate::main_loop::{ClientId, Daemon, Event, answer, send};
+use crate::plans::Plan;
 use crate::state;
 use protocol::host::{AgentState, HostCommand, HostEvent, SessionEvent};
 use protocol::ide::{ErrorData, EventParams, News, SessionNews, SessionState, Started};
@@ -127,10 +128,12 @@ impl Daemon {
         }
         for (name, plan) in self.plans.iter_mut().filter(|(_, plan)| plan.client == Some(client)) {
             plan.client = None;
+            plan.absences += 1;
+            let absence = plan.absences;
             let (events, plan) = (self.events.clone(), name.clone());
             tokio::spawn(async move {
                 tokio::time::sleep(EDITOR_LEASE).await;
-                send(&events, Event::PlanLeaseOver { plan });
+                send(&events, Event::PlanLeaseOver { plan, absence });
             });
         }
         let lease = if is_editor { LEASE } else { LEASE_WITHOUT_EDITOR };
@@ -177,8 +180,9 @@ impl Daemon {
     }
 
     /// The editor of a plan has not come back: what it debugged has nobody who would look at it.
-    pub(crate) fn plan_lease_over(&mut self, name: &str) {
-        if self.plans.get(name).is_none_or(|plan| plan.client.is_some()) {
+    pub(crate) fn plan_lease_over(&mut self, name: &str, absence: u64) {
+        let came_back = |plan: &Plan| plan.client.is_some() || plan.absences != absence;
+        if self.plans.get(name).is_none_or(came_back) {
             return;
         }
         let of_plan = |session: &&Session| session.plan.as_deref() == Some(name);
