@@ -4,14 +4,17 @@
 //! program by themselves, since it stays in the front's process group. If the host is killed, the front ends the
 //! program and all it has started.
 
+mod terminal;
+
 use crate::sys;
 use protocol::host::{Failure, FromFront, Launch, ToFront};
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
+use terminal::Terminal;
 
 /// The exit status when the program could not be started.
 pub const NOT_STARTED: i32 = 125;
@@ -59,7 +62,11 @@ fn try_to_run(launch: &Launch, say: &mut dyn Say) -> std::io::Result<i32> {
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(os)?;
     let signals = block_signals()?;
     let (mut ours, theirs) = UnixStream::pair()?;
-    let mut host = start_host(theirs)?;
+    let (terminal, inside) = match launch.outlives_editor.then(Terminal::open).transpose()?.flatten() {
+        Some((terminal, inside)) => (Some(terminal), Some(inside)),
+        None => (None, None),
+    };
+    let mut host = start_host(theirs, inside)?;
     let mut line = serde_json::to_vec(launch)?;
     line.push(b'\n');
     ours.write_all(&line)?;
@@ -86,15 +93,21 @@ fn try_to_run(launch: &Launch, say: &mut dyn Say) -> std::io::Result<i32> {
             }
         }
     })?;
-    Ok(attend(&mut ours, &mut host, &events, say))
+    let (status, signal) = attend(&mut ours, &mut host, &events, terminal.as_ref(), say);
+    if let Some(terminal) = terminal {
+        terminal.drain();
+    }
+    Ok(signal.map_or(status, die_by))
 }
 
+/// Passes on what comes until the program has ended; the front's own exit status, or the signal to end by.
 fn attend(
     host_socket: &mut UnixStream,
     host: &mut Child,
     events: &mpsc::Receiver<Event>,
+    terminal: Option<&Terminal>,
     say: &mut dyn Say,
-) -> i32 {
+) -> (i32, Option<i32>) {
     let mut tell = |message: &FromFront| {
         if let Ok(mut line) = serde_json::to_vec(message) {
             line.push(b'\n');
@@ -110,14 +123,11 @@ fn attend(
                 say.failure(&failure);
                 // Waits for the host's own cleaning up.
                 let _ = host.wait();
-                return NOT_STARTED;
+                return (NOT_STARTED, None);
             }
             Event::Host(ToFront::Exited { code, signal }) => {
                 tell(&FromFront::Goodbye);
-                return match signal {
-                    Some(signal) => die_by(signal),
-                    None => code.unwrap_or(1),
-                };
+                return (code.unwrap_or(1), signal);
             }
             Event::HostGone => {
                 sys::kill_descendants();
@@ -128,7 +138,11 @@ fn attend(
                     retryable: true,
                     cause: vec![],
                 });
-                return HOST_LOST;
+                return (HOST_LOST, None);
+            }
+            // The program has a terminal of its own: it is told of the outer one's size, and of its end nothing.
+            Event::Signal { number: libc::SIGWINCH | libc::SIGHUP, .. } if terminal.is_some() => {
+                terminal.into_iter().for_each(Terminal::resize);
             }
             // Ctrl-Z: the program has it from the terminal; the shell waits for the front to stop too.
             Event::Signal { number: libc::SIGTSTP, from_kernel } => {
@@ -143,23 +157,23 @@ fn attend(
             Event::Signal { number, .. } => tell(&FromFront::Signal { number }),
         }
     }
-    HOST_LOST
+    (HOST_LOST, None)
 }
 
-fn start_host(socket: UnixStream) -> std::io::Result<Child> {
+/// Starts the session host; with a terminal of its own in a session of its own.
+fn start_host(socket: UnixStream, terminal: Option<OwnedFd>) -> std::io::Result<Child> {
     let fd = socket.into_raw_fd();
     let mut command = Command::new("/proc/self/exe");
-    command
-        .arg0("mirrord-ide")
-        .arg("session-host")
-        .arg("--front-fd")
-        .arg(fd.to_string())
-        .stdin(Stdio::inherit())
-        .stdout(Stdio::inherit())
-        .stderr(Stdio::inherit());
+    command.arg0("mirrord-ide").arg("session-host").arg("--front-fd").arg(fd.to_string());
+    let stream = || terminal.as_ref().map_or(Ok(Stdio::inherit()), |fd| fd.try_clone().map(Stdio::from));
+    command.stdin(stream()?).stdout(stream()?).stderr(stream()?);
+    let leads = terminal.is_some();
     // SAFETY: only async-signal-safe calls: the descriptor is kept over exec, the signal mask is the default again.
     unsafe {
         command.pre_exec(move || {
+            if leads && (libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) != 0) {
+                return Err(std::io::Error::last_os_error());
+            }
             if libc::fcntl(fd, libc::F_SETFD, 0) != 0 {
                 return Err(std::io::Error::last_os_error());
             }

@@ -5,6 +5,7 @@
 
 mod explain;
 mod failure;
+mod held;
 mod layer;
 mod mode;
 mod processes;
@@ -23,6 +24,7 @@ use crate::traps::process::Callers;
 use crate::traps::{Engine, filter};
 use crate::{env, skip, sys};
 use failure::{agent_unreachable, failure, internal};
+use held::{Held, Outputs};
 use layer::{is_preloadable, preload};
 use processes::{end_all, reap};
 use protocol::agent::{Response, Welcome, request::Op};
@@ -34,7 +36,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use streams::{close_inherited, leave_terminal};
+use streams::{close_inherited, leave_terminal, put_in_foreground};
 
 /// What wakes the host's main thread.
 enum Event {
@@ -109,7 +111,7 @@ fn read_launch(front: &Front) -> Result<Launch, Box<Failure>> {
 }
 
 fn serve(front: &mut Front) -> Result<(), Box<Failure>> {
-    let Launch { ticket, command } = read_launch(front)?;
+    let Launch { ticket, command, outlives_editor } = read_launch(front)?;
     let os = |errno| std::io::Error::from_raw_os_error(errno);
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(|errno| internal("no subreaper", &os(errno)))?;
     let name = command
@@ -131,6 +133,8 @@ fn serve(front: &mut Front) -> Result<(), Box<Failure>> {
     if ticket.hostname {
         traps.extend(filter::hostname_traps());
     }
+    let held = if outlives_editor { Held::open() } else { Ok(Held::default()) };
+    let held = held.map_err(|error| internal("no pipes can be made for the program", &error))?;
     let copying = filter::program(&traps, cookie);
     if network {
         traps.extend(filter::making_traps(!ticket.network.unix_streams.is_empty()));
@@ -138,7 +142,8 @@ fn serve(front: &mut Front) -> Result<(), Box<Failure>> {
     let filters = launch::Filters { copying, making: filter::program(&traps, cookie) };
     let child = launch::fork(program, &filters, cookie)?;
     let child_pid = child.pid;
-    let outcome = serve_child(front, &ticket, command, Forked { child, helpers, cookie }, prepared);
+    put_in_foreground(child_pid).map_err(|error| internal("the program cannot have its terminal", &error))?;
+    let outcome = serve_child(front, &ticket, command, Forked { child, held, helpers, cookie }, prepared);
     if outcome.is_err() {
         // It waits for an environment that never comes.
         let _ = sys::kill(child_pid, libc::SIGKILL);
@@ -149,6 +154,8 @@ fn serve(front: &mut Front) -> Result<(), Box<Failure>> {
 /// What was forked while there was one thread.
 struct Forked {
     child: launch::Waiting,
+    /// What stands for the editor's streams.
+    held: Held,
     /// Processes below the host that are none of the program's.
     helpers: Vec<i32>,
     cookie: u64,
@@ -156,11 +163,14 @@ struct Forked {
 
 /// How long the front may be kept for the agent to give the ports back.
 const GIVE_BACK: Duration = Duration::from_secs(1);
+/// How long the front may be kept for an editor to take the program's last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The processes below the host.
 struct Debuggee {
     pid: i32,
     helpers: Vec<i32>,
+    outputs: Outputs,
 }
 
 impl Debuggee {
@@ -177,7 +187,7 @@ fn serve_child(
     forked: Forked,
     prepared: files::Prepared,
 ) -> Result<(), Box<Failure>> {
-    let Forked { child, helpers, cookie } = forked;
+    let Forked { child, held, helpers, cookie } = forked;
     let own_environment = launch::own_environment();
     let folder = Path::new(&ticket.folder);
     leave_terminal(folder).map_err(|error| internal("the session's log cannot be opened", &error))?;
@@ -275,11 +285,13 @@ fn serve_child(
     }
     child.run(&command, &environment)?;
     close_inherited(&front.socket);
+    let outputs =
+        held.start().map_err(|error| internal("the program's output cannot be passed on", &error))?;
     front.tell(&ToFront::Started { pid, mode });
 
     watch_front(front, events_tx.clone())?;
     spawn("reaper", move || reap(pid, &events_tx))?;
-    attend(front, &events, &journal, &Debuggee { pid, helpers }, &sockets);
+    attend(front, &events, &journal, &Debuggee { pid, helpers, outputs }, &sockets);
     link.leave();
     let _ = std::fs::remove_file(folder.join("host.sock"));
     runtime.shutdown_timeout(Duration::from_millis(200));
@@ -314,6 +326,7 @@ fn attend(
                 if debuggee.is_alone() {
                     sockets.give_all_back(GIVE_BACK);
                 }
+                debuggee.outputs.drain(LAST_WORDS);
                 journal.note(SessionEvent::Ended { code, signal });
                 front.tell(&ToFront::Exited { code, signal });
             }
@@ -330,6 +343,7 @@ fn attend(
             events.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now()))
         {
             if let Event::ProgramEnded { code, signal } = event {
+                debuggee.outputs.drain(LAST_WORDS);
                 journal.note(SessionEvent::Ended { code, signal });
                 front.tell(&ToFront::Exited { code, signal });
                 break;

@@ -141,6 +141,9 @@ pub(super) struct ExecArgs {
     /// Take the session that an editor has made ready
     #[arg(long, value_name = "PLAN", hide = true)]
     pub(super) plan: Option<String>,
+    /// Let the program outlive the pipes that it was given
+    #[arg(long, hide = true)]
+    pub(super) outlive_editor: bool,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,

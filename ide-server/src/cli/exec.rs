@@ -112,7 +112,7 @@ fn into_launch(started: Started, args: &ExecArgs) -> Result<Launch, ErrorData> {
             "run `mirrord-ide stop --all`, then try again",
         )
     })?;
-    Ok(Launch { ticket, command: args.command.clone() })
+    Ok(Launch { ticket, command: args.command.clone(), outlives_editor: args.outlive_editor })
 }
 
 /// Context, namespace, target, mode, and who we are.

@@ -271,6 +271,9 @@ pub struct Launch {
     pub ticket: Ticket,
     /// Program and arguments; the program is looked up in PATH.
     pub command: Vec<String>,
+    /// Whether the program is to outlive the pipes that it was given: an editor's, which go with a reload of its window.
+    #[serde(default)]
+    pub outlives_editor: bool,
 }
 
 /// From host to front.

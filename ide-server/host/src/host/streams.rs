@@ -20,7 +20,9 @@ pub(super) fn leave_terminal(folder: &Path) -> std::io::Result<()> {
     ] {
         sys::ignore_signal(signal);
     }
-    nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))?;
+    if !leads_session() {
+        nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0))?;
+    }
     let log =
         std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(folder.join("host.log"))?;
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
@@ -38,6 +40,21 @@ pub(super) fn leave_terminal(folder: &Path) -> std::io::Result<()> {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .try_init();
+    Ok(())
+}
+
+/// Whether this process was given a terminal of the program's own, in a session that it leads.
+fn leads_session() -> bool {
+    nix::unistd::getsid(None) == Ok(nix::unistd::getpid())
+}
+
+/// Puts the program in the foreground of its own terminal, where it has one: keys are its own then, and not the host's.
+pub(super) fn put_in_foreground(program: i32) -> std::io::Result<()> {
+    if leads_session() {
+        let program = nix::unistd::Pid::from_raw(program);
+        nix::unistd::setpgid(program, program)?;
+        nix::unistd::tcsetpgrp(std::io::stdin(), program)?;
+    }
     Ok(())
 }
 
