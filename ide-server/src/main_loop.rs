@@ -99,6 +99,8 @@ pub enum Event {
     Disconnected {
         /// Which.
         client: ClientId,
+        /// Whether it took its leave; what breaks off has crashed.
+        said_goodbye: bool,
     },
     /// A client asks.
     Call(Box<Call>),
@@ -186,6 +188,8 @@ pub enum Event {
     },
     /// A plan is made.
     PlanMade(Box<crate::plans::Made>),
+    /// The program that a debugger is to get hold of again was looked for.
+    ProgramFound(handlers::session_attach::Found),
     /// A signal asks the daemon to end.
     Terminate,
 }
@@ -211,6 +215,8 @@ pub struct Daemon {
     pub(crate) agents: BTreeMap<String, Agent>,
     /// `session/stop` requests that wait for an end.
     pub(crate) stops: Vec<handlers::session_stop::Pending>,
+    /// `session/redeem` requests that wait for the end of their plan's former program.
+    pub(crate) redeems: Vec<handlers::session_redeem::Pending>,
     /// The client that told the daemon to end: it ends with its connection.
     pub(crate) ends_with: Option<ClientId>,
     /// Set when the loop is to end after this event.
@@ -242,6 +248,7 @@ impl Daemon {
             plans: BTreeMap::new(),
             agents: BTreeMap::new(),
             stops: Vec::new(),
+            redeems: Vec::new(),
             ends_with: None,
             ending: false,
         }
@@ -283,10 +290,10 @@ impl Daemon {
                     state.options = options;
                 }
             }
-            Event::Disconnected { client } => {
+            Event::Disconnected { client, said_goodbye } => {
                 let state = self.clients.remove(&client);
                 self.ending |= self.ends_with == Some(client);
-                self.client_left(client, state.is_some_and(|state| state.options.editor));
+                self.client_left(client, state.is_some_and(|state| state.options.editor), said_goodbye);
             }
             Event::Call(call) => self.call(*call),
             Event::AgentWanted(wanted) => self.agent_wanted(wanted),
@@ -303,6 +310,7 @@ impl Daemon {
             Event::ProgramDue { session } => self.program_due(&session),
             Event::PlanLeaseOver { plan, absence } => self.plan_lease_over(&plan, absence),
             Event::PlanMade(made) => self.plan_made(*made),
+            Event::ProgramFound(found) => handlers::session_attach::found(self, found),
             Event::Terminate => self.ending = true,
         }
     }

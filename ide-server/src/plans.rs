@@ -4,6 +4,7 @@
 //! `exec --plan`; a debugger's restart runs the same words again, and then a session is made anew.
 
 pub mod debug;
+pub(crate) mod reattach;
 
 use crate::adapter;
 use crate::config;
@@ -24,6 +25,12 @@ pub struct Plan {
     pub(crate) client: Option<ClientId>,
     /// How often its editor has left: one that comes back in between has its lease anew.
     pub(crate) absences: u64,
+    /// Whether its editor broke off instead of taking its leave: it crashed, and what comes after it is another one.
+    pub(crate) broke_off: bool,
+    /// The debug configuration's type.
+    pub(crate) kind: String,
+    /// Whether the editor ends its program; one program at a time runs by it then.
+    pub(crate) editor_stops: bool,
     /// Config and target, with all that stands over them.
     pub(crate) config: ConfigSource,
     /// The session that waits to be taken.
@@ -39,6 +46,7 @@ pub struct Plan {
 pub struct Made {
     name: String,
     client: ClientId,
+    kind: String,
     config: ConfigSource,
     in_terminal: bool,
     answer: PlanAnswer,
@@ -50,10 +58,11 @@ pub(crate) fn spawn(state: StateFolder, events: EventSender, ask: Ask<SessionPla
     tokio::task::spawn_blocking(move || {
         let Ask { client, params, reply, .. } = ask;
         let in_terminal = params.debug["type"] == "mirrord-terminal";
+        let kind = params.debug["type"].as_str().unwrap_or_default().to_owned();
         match make(&state, params) {
             Ok((config, planned)) => match planned.plan.clone() {
                 Some(name) => {
-                    let made = Made { name, client, config, in_terminal, answer: planned, reply };
+                    let made = Made { name, client, kind, config, in_terminal, answer: planned, reply };
                     send(&events, Event::PlanMade(Box::new(made)));
                 }
                 None => answer(reply, Ok(planned)),
@@ -65,13 +74,24 @@ pub(crate) fn spawn(state: StateFolder, events: EventSender, ask: Ask<SessionPla
 
 impl Daemon {
     pub(crate) fn plan_made(&mut self, made: Made) {
-        let Made { name, client, config, in_terminal, answer: planned, reply } = made;
+        let Made { name, client, kind, config, in_terminal, answer: planned, reply } = made;
         if reply.is_closed() {
             return self.remove_plan(&name);
         }
         let patch = planned.patch.as_ref().and_then(Value::as_object);
         let fields = patch.map(|patch| patch.keys().cloned().collect()).unwrap_or_default();
-        let plan = Plan { client: Some(client), config, absences: 0, ready: None, fields, in_terminal };
+        let editor_stops = planned.editor_stops;
+        let plan = Plan {
+            client: Some(client),
+            absences: 0,
+            broke_off: false,
+            kind,
+            editor_stops,
+            config,
+            ready: None,
+            fields,
+            in_terminal,
+        };
         self.plans.insert(name, plan);
         answer(reply, Ok(planned));
     }
@@ -157,7 +177,10 @@ fn make(state: &StateFolder, params: PlanParams) -> Result<(ConfigSource, PlanAn
     let folder = state.plan(&name);
     let debugger = params.debugger_folder.as_deref().map(Path::new);
     match patch(&folder, &name, &config, &params.debug, debugger) {
-        Ok(patch) => planned.patch = Some(patch),
+        Ok(patch) => {
+            planned.editor_stops = debug::leaves_program(&patch);
+            planned.patch = Some(patch);
+        }
         Err(error) => {
             if let Err(error) = state::remove(&folder) {
                 tracing::error!(%error, "the folder of a plan that failed cannot be removed");

@@ -67,7 +67,7 @@ impl Session {
         }
     }
 
-    pub(crate) fn info(&self) -> SessionInfo {
+    fn info(&self, attended: bool) -> SessionInfo {
         let status = self.status.as_ref();
         SessionInfo {
             session: self.record.session.clone(),
@@ -78,6 +78,7 @@ impl Session {
             command: status.map_or_else(|| self.record.command.clone(), |status| status.command.clone()),
             agent: status.map(|status| status.agent),
             host: self.status.clone(),
+            attended,
         }
     }
 

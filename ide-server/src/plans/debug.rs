@@ -28,6 +28,16 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// What js-debug does with its program at the end of a debug session.
+const KILL_BEHAVIOR: &str = "killBehavior";
+/// Nothing.
+const LEAVES_IT: &str = "none";
+
+/// Whether a patch has the debugger leave its program alone at its end.
+pub fn leaves_program(patch: &Value) -> bool {
+    patch[KILL_BEHAVIOR] == LEAVES_IT
+}
+
 /// How programs of one plan are started.
 #[derive(Debug)]
 pub struct Way<'a> {
@@ -49,7 +59,17 @@ impl Way<'_> {
         let kind = text(debug, "type").unwrap_or_default();
         Ok(match kind {
             "node" | "pwa-node" => {
-                json!({ "runtimeExecutable": self.script("node", debug, "runtimeExecutable")? })
+                // What js-debug fills in by itself looks like what the user wrote.
+                let leaves = text(debug, KILL_BEHAVIOR).is_none_or(|how| how == "forceful");
+                let lasts = leaves || text(debug, KILL_BEHAVIOR) == Some(LEAVES_IT);
+                let script = if lasts { Self::lasting_script } else { Self::script };
+                let mut patch =
+                    json!({ "runtimeExecutable": script(self, "node", debug, "runtimeExecutable")? });
+                // js-debug would take a reload of the window for the user's Stop.
+                if leaves {
+                    patch[KILL_BEHAVIOR] = LEAVES_IT.into();
+                }
+                patch
             }
             "node-terminal" => {
                 let shell = self.env.get("SHELL").map_or("/bin/sh", String::as_str);
@@ -124,6 +144,15 @@ impl Way<'_> {
     fn script(&self, usual: &str, debug: &Value, field: &str) -> Result<String, ErrorData> {
         let words = self.quoted(&[&self.named(usual, debug, field)]);
         self.write(&format!("mirrord-{usual}"), &format!("#!/bin/sh\nexec {words} \"$@\"\n"))
+    }
+
+    /// The same for a program that outlives the editor which it writes to.
+    fn lasting_script(&self, usual: &str, debug: &Value, field: &str) -> Result<String, ErrorData> {
+        let mut words = self.words(&[&self.named(usual, debug, field)]);
+        // Behind `exec`, whose option it is.
+        words.insert(2, "--outlive-editor".to_owned());
+        let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
+        self.write(&format!("mirrord-{usual}"), &format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")))
     }
 
     /// lldb-dap runs under the plan, held by a relay. One that has a terminal start its program stays outside, or it
@@ -334,11 +363,30 @@ mod tests {
         ] {
             let got = patched(debug).unwrap();
             let script = std::fs::read_to_string(got[field].as_str().unwrap()).unwrap();
-            assert!(
-                script.starts_with("#!/bin/sh\nexec '/bin/mirrord-ide' 'exec' '--plan' 'abcd1234'"),
-                "{script}"
-            );
+            assert!(script.starts_with("#!/bin/sh\nexec '/bin/mirrord-ide' 'exec' '--"), "{script}");
+            assert!(script.contains("'--plan' 'abcd1234'"), "{script}");
+            assert_eq!(script.contains("'--outlive-editor'"), field == "runtimeExecutable", "{script}");
             assert!(script.contains("'/opt/it'\\''s/") && script.ends_with(" \"$@\"\n"), "{script}");
+        }
+    }
+
+    #[test]
+    fn js_debug_leaves_the_program_to_us_unless_the_user_says_how_it_ends() {
+        let folder = std::env::temp_dir().join("mirrord-ide-kill-behavior");
+        std::fs::create_dir_all(&folder).unwrap();
+        let env = BTreeMap::new();
+        let way =
+            Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &folder, env: &env };
+        for (how, ours, lasts) in [
+            (json!(null), true, true),
+            (json!("forceful"), true, true),
+            (json!("polite"), false, false),
+            (json!("none"), false, true),
+        ] {
+            let got = way.patch(&json!({ "type": "pwa-node", "killBehavior": how })).unwrap();
+            assert_eq!((got["killBehavior"] == "none", leaves_program(&got)), (ours, ours), "{how}");
+            let script = std::fs::read_to_string(got["runtimeExecutable"].as_str().unwrap()).unwrap();
+            assert_eq!(script.contains("--outlive-editor"), lasts, "{how}");
         }
     }
 

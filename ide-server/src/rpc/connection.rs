@@ -74,12 +74,12 @@ where
     }
     let reading = read(client, reader, events.clone(), outbox);
     // Whichever ends first ends the other: a client that cannot be written to is gone as well.
-    tokio::select! {
-        () = reading => {}
-        () = write(writer, queue) => {}
-    }
+    let said_goodbye = tokio::select! {
+        said_goodbye = reading => said_goodbye,
+        () = write(writer, queue) => false,
+    };
     // A closed channel means that the daemon is ending and needs no notice.
-    let _ = events.send(Event::Disconnected { client });
+    let _ = events.send(Event::Disconnected { client, said_goodbye });
 }
 
 async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Receiver<Vec<u8>>) {
@@ -94,7 +94,13 @@ async fn write<W: AsyncWrite + Unpin>(mut writer: W, mut queue: mpsc::Receiver<V
     }
 }
 
-async fn read<R: AsyncRead + Unpin>(client: ClientId, mut reader: R, events: EventSender, outbox: Outbox) {
+/// Reads until the client is gone; whether it said `exit` before.
+async fn read<R: AsyncRead + Unpin>(
+    client: ClientId,
+    mut reader: R,
+    events: EventSender,
+    outbox: Outbox,
+) -> bool {
     let (mut service, socket) = service::for_client(client, events, outbox.clone());
     let (mut to_client, mut from_client) = socket.split();
     let mut tasks = JoinSet::new();
@@ -103,9 +109,9 @@ async fn read<R: AsyncRead + Unpin>(client: ClientId, mut reader: R, events: Eve
     loop {
         let count = tokio::select! {
             read = reader.read(&mut chunk) => match read {
-                Ok(0) => return,
+                Ok(0) => return false,
                 Ok(count) => count,
-                Err(error) => { tracing::debug!(%error, "a client left"); return }
+                Err(error) => { tracing::debug!(%error, "a client left"); return false }
             },
             Some(request) = to_client.next() => {
                 send(&outbox, &request).await;
@@ -120,19 +126,19 @@ async fn read<R: AsyncRead + Unpin>(client: ClientId, mut reader: R, events: Eve
                 Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(%error, "a client does not speak our protocol");
-                    return;
+                    return false;
                 }
             };
             match Incoming::parse(&body) {
                 Incoming::Request(request) => {
                     let exit = request.method() == "exit";
                     if futures::future::poll_fn(|cx| service.poll_ready(cx)).await.is_err() {
-                        return;
+                        return false;
                     }
                     let answer = service.call(request);
                     let outbox = outbox.clone();
                     if exit {
-                        return;
+                        return true;
                     }
                     tasks.spawn(async move {
                         if let Ok(Some(response)) = answer.await {
@@ -142,7 +148,7 @@ async fn read<R: AsyncRead + Unpin>(client: ClientId, mut reader: R, events: Eve
                 }
                 Incoming::Response(response) => {
                     if from_client.send(response).await.is_err() {
-                        return;
+                        return false;
                     }
                 }
                 Incoming::Nonsense(response) => send(&outbox, &response).await,

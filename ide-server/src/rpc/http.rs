@@ -51,7 +51,7 @@ pub(super) struct Visitor {
 
 impl Drop for Visitor {
     fn drop(&mut self) {
-        send(&self.events, Event::Disconnected { client: self.client });
+        send(&self.events, Event::Disconnected { client: self.client, said_goodbye: false });
     }
 }
 

@@ -5,7 +5,7 @@ use crate::main_loop::{ClientId, Daemon, Event, answer, send};
 use crate::plans::Plan;
 use crate::state;
 use protocol::host::{AgentState, HostCommand, HostEvent, SessionEvent};
-use protocol::ide::{ErrorData, EventParams, News, SessionNews, SessionState, Started};
+use protocol::ide::{ErrorData, EventParams, News, SessionInfo, SessionNews, SessionState, Started};
 use std::time::Duration;
 
 /// How long a session waits for its host when the connection that it belongs to is gone: an editor that reloads starts
@@ -116,8 +116,14 @@ impl Daemon {
         }
     }
 
+    /// A session for people and editors, as it is now.
+    pub(crate) fn info(&self, session: &Session) -> SessionInfo {
+        let plan = session.plan.as_ref().and_then(|plan| self.plans.get(plan));
+        session.info(plan.is_some_and(|plan| plan.client.is_some()))
+    }
+
     /// The connection that a session belongs to is gone: without a host it has little time left.
-    pub(crate) fn client_left(&mut self, client: ClientId, is_editor: bool) {
+    pub(crate) fn client_left(&mut self, client: ClientId, is_editor: bool, said_goodbye: bool) {
         let mut orphans = Vec::new();
         for (name, session) in &mut self.sessions {
             session.followers.remove(&client);
@@ -128,6 +134,7 @@ impl Daemon {
         }
         for (name, plan) in self.plans.iter_mut().filter(|(_, plan)| plan.client == Some(client)) {
             plan.client = None;
+            plan.broke_off = !said_goodbye;
             plan.absences += 1;
             let absence = plan.absences;
             let (events, plan) = (self.events.clone(), name.clone());
@@ -289,6 +296,7 @@ impl Daemon {
         self.remove_folder(name);
         self.release_agents_of(name);
         self.note_end_of_session(name);
+        self.redeem_after(name);
     }
 
     fn remove_folder(&self, name: &str) {

@@ -61,6 +61,9 @@ pub struct PlanAnswer {
     pub patch: Option<serde_json::Value>,
     /// The plan's name.
     pub plan: Option<String>,
+    /// Whether the debugger is told to leave the program alone at its end, so that the program outlives a reload of the
+    /// window: the editor ends it by `session/stop` when its user stops or restarts.
+    pub editor_stops: bool,
 }
 
 /// What the editor does with a plan.

@@ -192,11 +192,15 @@ pub struct SessionInfo {
     pub agent: Option<AgentState>,
     /// All that the session host has told.
     pub host: Option<HostStatus>,
+    /// Whether the editor that it was started from is connected.
+    #[serde(default)]
+    pub attended: bool,
 }
 
 /// Follows a session of another connection, or an own one after a restart of the editor or the daemon.
 ///
-/// Events after `fromSeq` that are still kept come at once.
+/// Events after `fromSeq` that are still kept come at once. An editor that comes back asks for `reattach` as well: the
+/// answer then says how its debugger gets hold of the program again.
 #[derive(Debug)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SessionAttach {}
@@ -204,7 +208,7 @@ pub enum SessionAttach {}
 impl Method for SessionAttach {
     const NAME: &'static str = "session/attach";
     type Params = AttachParams;
-    type Answer = SessionInfo;
+    type Answer = Attached;
 }
 
 /// What to follow.
@@ -217,6 +221,27 @@ pub struct AttachParams {
     /// Only events after this one.
     #[serde(default)]
     pub from_seq: u64,
+    /// Whether the program's debugger is gone and another one is to get hold of it.
+    #[serde(default)]
+    pub reattach: bool,
+}
+
+/// The answer of `session/attach`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Attached {
+    /// The session as it is now.
+    #[serde(flatten)]
+    pub info: SessionInfo,
+    /// What changes in the patched debug configuration so that its debugger attaches to the running program: an RFC 7396
+    /// merge patch. `null` where nobody asked for it, or where it cannot be done.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<serde_json::Map<String, serde_json::Value>>"))]
+    pub reattach: Option<serde_json::Value>,
+    /// Why it cannot be done, where it was asked for; one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reattach_refused: Option<String>,
 }
 
 /// Ends sessions: the program first, then what was made for it. Answers when all is gone.
