@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -245,27 +246,113 @@ def test_a_program_in_a_mirrord_terminal_outlives_a_reload_and_is_followed_again
         scene.wait_until_released()
 
 
+def reload(scene, server, window, pid: int):
+    """Reloads the window; its debugger, its status item and the program are as before."""
+    before, began = len(server.events()), time.monotonic()
+    window.open()
+    opened = time.monotonic()
+
+    def attached():
+        # A breakpoint is known to be set by the answer, or by an event soon after it.
+        said = [event["message"] for event in server.events()[before:] if event["what"] == "from"]
+        answers = [one["body"]["breakpoints"] for one in said if one.get("command") == "setBreakpoints" and one.get("success")]
+        events = [[one["body"]["breakpoint"]] for one in said if one.get("event") == "breakpoint"]
+        return any(one.get("verified") for some in answers + events for one in some)
+
+    eventually(attached, "a debugger is attached again, with its breakpoints", 40)
+    print(f"reload {opened - began:.1f} s, its debugger {time.monotonic() - opened:.1f} s after it", file=sys.stderr)
+    eventually(window.debugging, "the toolbar is back", 20)
+    eventually(lambda: scene.target in window.status() and "running" in window.status(), "the status item is back", 20)
+    equal([one["host"]["debuggee_pid"] for one in sessions(scene)], [pid], "the program")
+
+
+def answered(scene, window, program: Program, asked: Asked, text: str):
+    window.press("F5")
+    scene.check(asked.answer() | ({"address": scene.name_address} if program is C else {}), text, program.name, local=True)
+
+
+def reload_mid_session(program: Program, name: str, holds_stop: bool, **launch):
+    """A reload between two stops, one in the middle of a stop, and the end by Stop.
+
+    `holds_stop`: whether the adapter outlives the window, and with it a stop at a breakpoint.
+    """
+    with scene_with_editor() as (scene, server), Window(server, program.folder(server, name, mirrord=steals(scene), **launch), name) as window:
+        window.set_breakpoint(program.file, program.line)
+        window.press("F5")
+        pid = wait_until_stolen(scene)[0]["host"]["debuggee_pid"]
+        answered(scene, window, program, stop_by_request(scene, server, window, program, "before"), "before")
+        reload(scene, server, window, pid)
+        window.keep("reloaded")
+        answered(scene, window, program, stop_by_request(scene, server, window, program, "after"), "after")
+        asked = stop_by_request(scene, server, window, program, "in the middle")
+        reload(scene, server, window, pid)
+        if holds_stop:
+            window.wait_for(".codicon-debug-stackframe")
+            window.press("F5")
+        scene.check(asked.answer() | ({"address": scene.name_address} if program is C else {}), "in the middle", program.name, local=True)
+        answered(scene, window, program, stop_by_request(scene, server, window, program, "at last"), "at last")
+        window.keep("at-last")
+        window.press("Shift+F5")
+        eventually(lambda: not window.debugging() and not sessions(scene), "all has ended", 20)
+        assert not alive(pid), "the program outlived its Stop"
+        eventually(lambda: not window.status(), "the status item goes", 20)
+        equal(window.toasts(), [])
+        scene.wait_until_released()
+
+
+@limit(300)
+def test_a_reload_while_debugging_node_keeps_program_session_and_debugger():
+    reload_mid_session(NODE, "reload", holds_stop=False)
+
+
+@limit(300)
+def test_a_reload_while_debugging_node_in_a_terminal_keeps_program_session_and_debugger():
+    reload_mid_session(NODE, "reload-terminal", holds_stop=False, console="integratedTerminal")
+
+
 @limit(240)
-def test_a_reload_while_debugging_ends_program_and_session_as_vs_code_ends_its_own():
+def test_a_restart_after_a_reload_runs_the_program_anew():
+    with scene_with_editor() as (scene, server), Window(server, NODE.folder(server, "reload-restart", mirrord=steals(scene)), "reload-restart") as window:
+        window.set_breakpoint(NODE.file, NODE.line)
+        window.press("F5")
+        first = wait_until_stolen(scene)[0]
+        reload(scene, server, window, first["host"]["debuggee_pid"])
+        window.press("Control+Shift+F5")
+
+        def restarted():
+            now = sessions(scene)
+            return len(now) == 1 and now[0]["session"] != first["session"] and now[0]["host"] and now[0]["host"]["ports"] and now[0]
+
+        second = eventually(restarted, "the program runs anew", 40)
+        assert not alive(first["host"]["debuggee_pid"]), "the former program"
+        answered(scene, window, NODE, stop_by_request(scene, server, window, NODE, "anew"), "anew")
+        reload(scene, server, window, second["host"]["debuggee_pid"])
+        answered(scene, window, NODE, stop_by_request(scene, server, window, NODE, "once more"), "once more")
+        window.press("Shift+F5")
+        eventually(lambda: not window.debugging() and not sessions(scene), "all has ended", 20)
+        equal(window.toasts(), [])
+        scene.wait_until_released()
+
+
+@limit(240)
+def test_two_windows_see_each_others_sessions_and_end_them():
     with scene_with_editor() as (scene, server):
-        with Window(server, NODE.folder(server, "reload", mirrord=steals(scene), console="integratedTerminal"), "reload") as window:
-            window.set_breakpoint(NODE.file, NODE.line)
+        first, second = NODE.folder(server, "first", mirrord=steals(scene)), server.workspace("second", {"a.txt": ""})
+        with Window(server, first, "first-window") as window, Window(server, second, "second-window") as other:
             window.press("F5")
             wait_until_stolen(scene)
-            asked = stop_by_request(scene, server, window, NODE, "before")
-            window.press("F5")
-            scene.check(asked.answer(), "before", "node", local=True)
-            window.open()
-            eventually(lambda: not sessions(scene), "the session has ended", 20)
-            equal(window.status(), "")
-            scene.wait_until_released()
-            window.press("F5")
-            wait_until_stolen(scene)
-            asked = stop_by_request(scene, server, window, NODE, "again")
-            window.press("F5")
-            scene.check(asked.answer(), "again", "node", local=True)
-            window.press("Shift+F5")
-            eventually(lambda: not window.debugging() and not sessions(scene), "all has ended", 20)
+            equal(other.status(), "", "what the other window shows of its own")
+            other.command("mirrord: Sessions")
+            row = f".quick-input-list .monaco-list-row:has-text({json.dumps(scene.target)})"
+            other.wait_for(row)
+            contains(" ".join(other.texts(row)), "not of this window")
+            other.keep("sessions")
+            other.run("await page.locator('.quick-input-list .monaco-list-row').first().hover()")
+            other.run("await page.locator('.quick-input-list .monaco-list-row .codicon-debug-stop').first().click({timeout: 5000})")
+            eventually(lambda: not sessions(scene), "the session is ended from the other window", 20)
+            eventually(lambda: not window.debugging() and not window.status(), "the first window follows", 20)
+            equal(window.toasts() + other.toasts(), [])
+        scene.wait_until_released()
 
 
 @limit(180)

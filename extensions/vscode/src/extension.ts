@@ -3,12 +3,13 @@
 
 import * as vscode from "vscode";
 import { Groups } from "./groups.js";
-import { Launcher, PLAN, isAsked } from "./launch.js";
+import { Launcher, isAsked } from "./launch.js";
 import { Link } from "./link.js";
 import { Logs } from "./logs.js";
 import { Picker } from "./picker.js";
 import { tell } from "./problem.js";
 import { Presets } from "./presets.js";
+import { Debuggees, PLAN } from "./reattach.js";
 import { Runs } from "./runs.js";
 import { Sessions } from "./sessions.js";
 import { Status, showSessions } from "./status.js";
@@ -27,9 +28,10 @@ export function activate(context: vscode.ExtensionContext): void {
     const toggle = new Toggle(context.workspaceState);
     const sessions = new Sessions(link, context.workspaceState, logs);
     const picker = new Picker(link, context.workspaceState);
-    const launcher = new Launcher(link, toggle, picker, new Groups(), sessions, logs);
+    const debuggees = new Debuggees(context.workspaceState);
+    const launcher = new Launcher(link, toggle, picker, new Groups(), sessions, debuggees, logs);
     const terminals = new Terminals(launcher);
-    const runs = new Runs(link, sessions, logs);
+    const runs = new Runs(link, sessions, debuggees, logs);
     context.subscriptions.push(
         link, logs, toggle, sessions, new Status(sessions), runs,
         { dispose: () => made?.dispose() },
@@ -48,7 +50,7 @@ export function activate(context: vscode.ExtensionContext): void {
         vscode.workspace.onDidChangeConfiguration((event) => event.affectsConfiguration("mirrord") && toggle.draw()),
     );
     if (sessions.hasPast) {
-        sessions.resume().catch((error: unknown) => void tell(error, logs, "daemon"));
+        sessions.resume(debuggees).catch((error: unknown) => void tell(error, logs, "daemon"));
     } else {
         // Not before the editor is up. A daemon is all that this starts; nothing happens in a cluster before F5.
         setTimeout(() => (toggle.enabled || isAsked()) && daemon.warm(), 0);

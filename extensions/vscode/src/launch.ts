@@ -9,12 +9,11 @@ import { merge } from "./merge.js";
 import type { Pick, Picker } from "./picker.js";
 import { isCancelled, sentence, tell } from "./problem.js";
 import type { ConfigSource, PlanAnswer, PlanParams, Started, WorkProgress } from "./protocol.js";
+import { PLAN, STOPS, type Debuggees } from "./reattach.js";
 import type { Sessions } from "./sessions.js";
 import { runTask } from "./tasks.js";
 import type { Toggle } from "./toggle.js";
 
-/** Marks a configuration that was patched, with the plan's name. */
-export const PLAN = "__mirrordPlan";
 /** Holds the `preLaunchTask` that is to run in the pod's world, between the hooks. */
 const TASK = "__mirrordTask";
 /** A start that is over sooner shows no progress, in milliseconds. */
@@ -24,11 +23,15 @@ const QUICK = 300;
 export interface Prepared {
     plan: string;
     patch: Record<string, unknown>;
+    /** Whether the program is ended by us and not by its debugger. */
+    editorStops: boolean;
 }
 
 export class Launcher implements vscode.DebugConfigurationProvider {
     private readonly picks = new Map<string, Promise<Pick | undefined>>();
     private readonly said = new Set<string>();
+    /** Configurations as their user wrote them, between the hooks. */
+    private readonly written = new Map<string, vscode.DebugConfiguration>();
     private forced = 0;
     private runs = 0;
 
@@ -38,6 +41,7 @@ export class Launcher implements vscode.DebugConfigurationProvider {
         private readonly picker: Picker,
         private readonly groups: Groups,
         private readonly sessions: Sessions,
+        private readonly debuggees: Debuggees,
         private readonly logs: Logs,
     ) {}
 
@@ -52,11 +56,12 @@ export class Launcher implements vscode.DebugConfigurationProvider {
     }
 
     resolveDebugConfiguration(folder: vscode.WorkspaceFolder | undefined, config: vscode.DebugConfiguration): vscode.DebugConfiguration {
-        if (isChild(config) || !this.concerns(config)) {
+        if (isChild(config) || config[PLAN] !== undefined || !this.concerns(config)) {
             return config;
         }
         this.daemon.warm();
         this.groups.note(config.name, folder?.name);
+        this.written.set(runOf(folder, config), config);
         const task: unknown = config["preLaunchTask"];
         if (takesTasks(config) && task !== undefined) {
             const { preLaunchTask: _, ...rest } = config;
@@ -73,6 +78,8 @@ export class Launcher implements vscode.DebugConfigurationProvider {
         if (isChild(config) || config[PLAN] !== undefined || !this.concerns(config)) {
             return config;
         }
+        const written = this.written.get(runOf(folder, config));
+        this.written.delete(runOf(folder, config));
         const { [TASK]: task, ...plain } = config;
         // A task that runs before shares the pick too.
         const group = this.groups.take(config.name, folder?.name) ?? (task === undefined ? undefined : `with-task-${++this.runs}`);
@@ -87,7 +94,12 @@ export class Launcher implements vscode.DebugConfigurationProvider {
         if (prepared === "off") {
             return task === undefined ? config : (plain as vscode.DebugConfiguration);
         }
-        return { ...(merge(plain, prepared.patch) as vscode.DebugConfiguration), [PLAN]: prepared.plan };
+        const marks = { [PLAN]: prepared.plan, ...(prepared.editorStops ? { [STOPS]: true } : {}) };
+        const patched = (one: unknown) => ({ ...(merge(one, prepared.patch) as vscode.DebugConfiguration), ...marks });
+        if (written) {
+            await this.debuggees.keep(prepared.plan, folder, patched(written));
+        }
+        return patched(plain);
     }
 
     /** Plans a run and makes its session ready. "off": it runs on this machine alone; "stop": it does not run. */
@@ -115,7 +127,7 @@ export class Launcher implements vscode.DebugConfigurationProvider {
             }
             const started = await this.start(plan, run, token);
             this.sessions.started(debug.name, plan, started, !debug.type.startsWith("mirrord-"));
-            return { plan: plan.plan, patch: plan.patch ?? {} };
+            return { plan: plan.plan, patch: plan.patch ?? {}, editorStops: plan.editorStops };
         } catch (error) {
             if (!isCancelled(error) && !token?.isCancellationRequested) {
                 void tell(error, this.logs, run);
@@ -245,6 +257,11 @@ function debuggerOf(type: string): string | undefined {
         return contributes?.debuggers?.some((row) => row.type === type) === true;
     };
     return vscode.extensions.all.find(brings)?.extensionPath;
+}
+
+/** Names a run between its hooks. */
+function runOf(folder: vscode.WorkspaceFolder | undefined, config: vscode.DebugConfiguration): string {
+    return JSON.stringify([folder?.uri.toString(), config.name]);
 }
 
 /** Whether the program runs already: started by another debug session's, or in a terminal that js-debug watches. */

@@ -4,7 +4,8 @@ import * as vscode from "vscode";
 import type { Daemon } from "./link.js";
 import type { Logs } from "./logs.js";
 import { problemOf, sentence } from "./problem.js";
-import type { AgentState, EventParams, PlanAnswer, PortState, SessionEvent, SessionInfo, SessionState, Started } from "./protocol.js";
+import type { AgentState, Attached, EventParams, PlanAnswer, PortState, SessionEvent, SessionInfo, SessionState, Started } from "./protocol.js";
+import type { Debuggees } from "./reattach.js";
 
 /** One session, as much as is shown of it. */
 export interface Live {
@@ -43,11 +44,15 @@ const KEY = "mirrord.sessions";
 const TRIES = [200, 500, 1000, 2000, 4000, 8000];
 /** The warning by which the daemon says that no process came under the session; shown as the error it is. */
 const NOT_COVERED = "not-covered";
+/** How long a window's former self may take to leave, in milliseconds; what somebody debugs then is another window's. */
+const LEAVING = { times: 60, wait: 500 };
 
 export class Sessions implements vscode.Disposable {
     private readonly live = new Map<string, Live>();
     /** Plans of this window with their configuration's name, mode and target. */
     private readonly plans = new Map<string, { name: string; mode: string; target: string; debugged: boolean }>();
+    /** What another window of the same memory debugs. */
+    private others: Remembered[] = [];
     private readonly changed = new vscode.EventEmitter<void>();
     readonly onDidChange = this.changed.event;
     private readonly ends: vscode.Disposable[];
@@ -84,16 +89,48 @@ export class Sessions implements vscode.Disposable {
         this.add(started.session, { name, plan: plan.plan ?? undefined, mode: started.mode, target, namespace: started.target.namespace ?? undefined, debugged });
     }
 
-    /** Follows again what this window had before it was reloaded. What was debugged then has no debugger any more. */
-    async resume(): Promise<void> {
-        const known = this.memory.get<Remembered[]>(KEY, []);
-        if (known.length > 0) {
-            await this.follow(known);
+    /** Follows again what this window had before it was reloaded; what was debugged then gets its debugger back, or ends. */
+    async resume(debuggees: Debuggees, leaving = LEAVING): Promise<void> {
+        const known = await this.own(this.memory.get<Remembered[]>(KEY, []), leaving);
+        const answers = known.length > 0 ? await this.follow(known, true) : [];
+        for (const { session, reattach, reattachRefused } of answers) {
+            const live = this.live.get(session);
+            if (!live?.debugged) {
+                continue;
+            }
+            const why = reattach ? await this.regain(live, reattach, debuggees) : (reattachRefused ?? "its debugger is gone with the window");
+            if (why !== undefined) {
+                this.logs.add(live.session, `${why}: it is stopped`);
+                await this.stop(live.session);
+            }
         }
-        for (const one of this.all.filter((live) => live.debugged)) {
-            this.logs.add(one.session, "its debugger is gone with the window: it is stopped");
-            await this.stop(one.session);
+    }
+
+    /** Has a debugger attach again; why not, if it did not. */
+    private async regain(live: Live, patch: Record<string, unknown>, debuggees: Debuggees): Promise<string | undefined> {
+        try {
+            if (live.plan !== undefined && (await debuggees.attach(live.plan, patch))) {
+                this.logs.add(live.session, "its debugger is attached again");
+                return undefined;
+            }
+            return "its debugger could not be attached again";
+        } catch (error) {
+            return `its debugger could not be attached again, ${problemOf(error).message}`;
         }
+    }
+
+    /** Those of `known` that no other window debugs: two tabs of one folder share their memory. */
+    private async own(known: Remembered[], leaving: typeof LEAVING): Promise<Remembered[]> {
+        for (let turn = 0; known.some((one) => one.debugged); turn += 1) {
+            const { sessions } = await this.daemon.request("session/list", {});
+            const attended = new Set(sessions.filter((info) => info.attended).map((info) => info.session));
+            this.others = known.filter((one) => one.debugged && attended.has(one.session));
+            if (this.others.length === 0 || turn === leaving.times) {
+                break;
+            }
+            await new Promise((resolve) => setTimeout(resolve, leaving.wait));
+        }
+        return known.filter((one) => !this.others.includes(one));
     }
 
     /** The user left a plan's program running without its debugger. */
@@ -108,8 +145,8 @@ export class Sessions implements vscode.Disposable {
     }
 
     /** Ends sessions; what could not be removed is said. */
-    async stop(session: string): Promise<void> {
-        const stopped = await this.daemon.request("session/stop", { session });
+    async stop(session: string, graceMs?: number): Promise<void> {
+        const stopped = await this.daemon.request("session/stop", { session, ...(graceMs === undefined ? {} : { graceMs }) });
         for (const left of stopped.left ?? []) {
             void vscode.window.showWarningMessage(sentence(left));
         }
@@ -212,8 +249,9 @@ export class Sessions implements vscode.Disposable {
         }
     }
 
-    /** Attaches to those of `known` that still live, and forgets the others. */
-    private async follow(known: Remembered[]): Promise<void> {
+    /** Attaches to those of `known` that still live, and forgets the others. Of what was debugged: how to `reattach`. */
+    private async follow(known: Remembered[], reattach = false): Promise<Attached[]> {
+        const answers: Attached[] = [];
         const { sessions } = await this.daemon.request("session/list", {});
         const living = new Map(sessions.map((info) => [info.session, info]));
         for (const one of known) {
@@ -225,24 +263,29 @@ export class Sessions implements vscode.Disposable {
             if (one.plan !== undefined) {
                 this.plans.set(one.plan, { name: one.name, mode: one.mode, target: info.target.path, debugged: one.debugged });
             }
-            await this.attach(one, this.live.get(one.session)?.seq ?? 0);
+            const answer = await this.attach(one, this.live.get(one.session)?.seq ?? 0, reattach && one.debugged);
+            answers.push(...(answer ? [answer] : []));
         }
         await this.remember();
         this.changed.fire();
+        return answers;
     }
 
-    private async attach(known: Remembered, fromSeq: number): Promise<void> {
+    private async attach(known: Remembered, fromSeq: number, reattach = false): Promise<Attached | undefined> {
+        let answer: Attached | undefined;
         try {
             const old = this.live.get(known.session);
             if (!old) {
                 this.add(known.session, { name: known.name, plan: known.plan, mode: known.mode, target: "", namespace: undefined, debugged: known.debugged });
             }
-            this.take(await this.daemon.request("session/attach", { session: known.session, fromSeq }), known);
+            answer = await this.daemon.request("session/attach", { session: known.session, fromSeq, ...(reattach ? { reattach } : {}) });
+            this.take(answer, known);
         } catch (error) {
             this.logs.add(known.session, `cannot be followed: ${problemOf(error).message}`);
             this.live.delete(known.session);
         }
         this.changed.fire();
+        return answer;
     }
 
     /** What the daemon knows of a session stands over what was counted here. */
@@ -260,7 +303,7 @@ export class Sessions implements vscode.Disposable {
 
     private async remember(): Promise<void> {
         const all = this.all.map((one): Remembered => ({ session: one.session, name: one.name, mode: one.mode, debugged: one.debugged, ...(one.plan === undefined ? {} : { plan: one.plan }) }));
-        await this.memory.update(KEY, all);
+        await this.memory.update(KEY, [...all, ...this.others]);
     }
 
     dispose(): void {

@@ -3,6 +3,7 @@ import type * as vscode from "vscode";
 import { Groups } from "../src/groups.js";
 import { Launcher, isAsked } from "../src/launch.js";
 import { Picker } from "../src/picker.js";
+import { Debuggees } from "../src/reattach.js";
 import type { PlanAnswer, PlanParams } from "../src/protocol.js";
 import { Sessions } from "../src/sessions.js";
 import { Toggle } from "../src/toggle.js";
@@ -19,14 +20,15 @@ describe("F5", () => {
     let sessions: Sessions;
     let launcher: Launcher;
     let kept: ReturnType<typeof logs>;
+    let memory: Memory;
     beforeEach(() => {
         reset();
         daemon = new FakeDaemon();
         kept = logs();
-        const memory = new Memory();
+        memory = new Memory();
         toggle = new Toggle(memory);
         sessions = new Sessions(daemon, memory, kept);
-        launcher = new Launcher(daemon, toggle, new Picker(daemon, memory), new Groups(), sessions, kept);
+        launcher = new Launcher(daemon, toggle, new Picker(daemon, memory), new Groups(), sessions, new Debuggees(memory), kept);
     });
     const resolve = (what: vscode.DebugConfiguration, token?: unknown) =>
         launcher.resolveDebugConfigurationWithSubstitutedVariables(folder, what, token as vscode.CancellationToken);
@@ -109,6 +111,19 @@ describe("F5", () => {
         deepStrictEqual(shown.commands, ["workbench.action.debug.start"]);
         const next = config();
         strictEqual(await resolve(next), next);
+    });
+
+    it("keeps the configuration for a reload as its user wrote it, with the patch", async () => {
+        daemon.on("session/plan", () => ({ ...run, editorStops: true })).on("session/start", () => ready);
+        const written = config({ mirrord: true, env: { TOKEN: "${env:TOKEN}" } });
+        strictEqual(launcher.resolveDebugConfiguration(folder, written), written);
+        const got = await resolve(config({ mirrord: true, env: { TOKEN: "a secret" } }));
+        deepStrictEqual([got?.["__mirrordPlan"], got?.["__mirrordStops"]], ["p1", true]);
+        const [one] = memory.get<{ folder: string; config: vscode.DebugConfiguration }[]>("mirrord.debuggees");
+        strictEqual(one?.folder, String(folder.uri));
+        deepStrictEqual(one?.config, { ...written, program: "wrapped", __mirrordPlan: "p1", __mirrordStops: true });
+        ok(!JSON.stringify([...memory.values]).includes("a secret"));
+        strictEqual(await resolve(one?.config ?? written), one?.config, "it is not planned again");
     });
 
     it("leaves child sessions, programs that run already and what is patched alone", async () => {

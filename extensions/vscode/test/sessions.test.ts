@@ -1,7 +1,8 @@
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert";
 import type * as vscode from "vscode";
 import { Runs } from "../src/runs.js";
-import type { News, SessionEvent, SessionInfo } from "../src/protocol.js";
+import type { Attached, News, SessionEvent, SessionInfo } from "../src/protocol.js";
+import { Debuggees } from "../src/reattach.js";
 import { Sessions } from "../src/sessions.js";
 import { Status, showSessions } from "../src/status.js";
 import { FakeDaemon, Memory, logs, ready, run, soon } from "./support.js";
@@ -15,7 +16,7 @@ function info(session: string, more: Partial<SessionInfo> = {}): SessionInfo {
     const { target } = ready;
     const command = ["python", "app.py"];
     return {
-        session, state: "running", startedAt: 1, command, target, agent: "connected",
+        session, state: "running", startedAt: 1, command, target, agent: "connected", attended: false,
         host: {
             session, host_pid: 6, debuggee_pid: 7, target, mode: "traps", agent: "connected", endpoint: { kind: "unix", path: "/agent.sock" },
             ports: [{ ...port, connections: 5 }], command, started_at: 1,
@@ -23,6 +24,8 @@ function info(session: string, more: Partial<SessionInfo> = {}): SessionInfo {
         ...more,
     };
 }
+
+const attached = (session: string, more: Partial<Attached> = {}): Attached => ({ ...info(session), reattach: null, ...more });
 
 describe("a session", () => {
     let daemon: FakeDaemon;
@@ -103,7 +106,7 @@ describe("a session", () => {
     it("that a restart made by the same plan is followed", async () => {
         start();
         tell(1, state("ended"));
-        daemon.on("session/attach", ({ session }) => info(session));
+        daemon.on("session/attach", ({ session }) => attached(session));
         daemon.tell("again000", 1, state("running"), "p1");
         await soon(() => status()?.visible, "shown");
         match(status()?.text ?? "", /deployment\/shop: running/u);
@@ -114,32 +117,88 @@ describe("a session", () => {
         start();
         const reloaded = new Sessions(daemon, memory, logs());
         ok(reloaded.hasPast);
-        daemon.on("session/list", () => ({ sessions: [info(ready.session), info("other000")] })).on("session/attach", ({ session }) => info(session));
-        await reloaded.resume();
+        daemon.on("session/list", () => ({ sessions: [info(ready.session), info("other000")] })).on("session/attach", ({ session }) => attached(session));
+        await reloaded.resume(new Debuggees(memory));
         deepStrictEqual(reloaded.all.map((one) => [one.session, one.name, one.target, one.connections, one.state]), [[ready.session, "app", "deployment/shop", 5, "running"]]);
         deepStrictEqual(daemon.names(), ["session/list", "session/attach"]);
     });
 
-    it("that was debugged is ended when the window comes back without its debugger", async () => {
-        start(true);
-        const reloaded = new Sessions(daemon, memory, logs());
-        daemon.on("session/list", () => ({ sessions: [info(ready.session)] })).on("session/attach", ({ session }) => info(session)).on("session/stop", () => ({ ended: [], agents: [] }));
-        await reloaded.resume();
-        deepStrictEqual(daemon.asked.at(-1), { name: "session/stop", params: { session: ready.session } });
+    describe("that was debugged, after a reload,", () => {
+        const launched = { type: "node", request: "launch", name: "app", program: "app.js", preLaunchTask: "build", __mirrordPlan: "p1" };
+        const reattach = { request: "attach", port: 9229, program: null };
+        let debuggees: Debuggees;
+        let reloaded: Sessions;
+        beforeEach(async () => {
+            start(true);
+            debuggees = new Debuggees(memory);
+            await debuggees.keep("p1", undefined, launched);
+            reloaded = new Sessions(daemon, memory, kept);
+            daemon.on("session/list", () => ({ sessions: [info(ready.session)] })).on("session/stop", () => ({ ended: [], agents: [] }));
+        });
+        const resume = () => reloaded.resume(debuggees, { times: 3, wait: 1 });
+
+        it("gets its debugger back, and no task is run again", async () => {
+            daemon.on("session/attach", ({ session }) => attached(session, { reattach }));
+            await resume();
+            deepStrictEqual(daemon.asked.at(-1)?.params, { session: ready.session, fromSeq: 0, reattach: true });
+            deepStrictEqual(shown.debugged.map(({ config }) => config), [{ type: "node", request: "attach", name: "app", port: 9229, __mirrordPlan: "p1" }]);
+            deepStrictEqual(reloaded.all.map((one) => one.session), [ready.session]);
+        });
+
+        it("is ended where it cannot be attached to, with the reason in its log", async () => {
+            daemon.on("session/attach", ({ session }) => attached(session, { reattachRefused: "its editor crashed" }));
+            await resume();
+            deepStrictEqual(daemon.asked.at(-1), { name: "session/stop", params: { session: ready.session } });
+            deepStrictEqual(shown.debugged, []);
+            match(await kept.text(ready.session), /its editor crashed: it is stopped/u);
+        });
+
+        it("is ended where VS Code starts no debugger", async () => {
+            shown.settings["debugging fails"] = true;
+            daemon.on("session/attach", ({ session }) => attached(session, { reattach }));
+            await resume();
+            strictEqual(shown.debugged.length, 1);
+            deepStrictEqual(daemon.asked.at(-1), { name: "session/stop", params: { session: ready.session } });
+        });
+
+        it("is ended where its launch configuration is not known any more", async () => {
+            await debuggees.forget("p1");
+            daemon.on("session/attach", ({ session }) => attached(session, { reattach }));
+            await resume();
+            deepStrictEqual([shown.debugged, daemon.names().at(-1)], [[], "session/stop"]);
+        });
+
+        it("waits until the window's former self has left", async () => {
+            let asked = 0;
+            daemon.on("session/list", () => ({ sessions: [info(ready.session, { attended: (asked += 1) < 3 })] }));
+            daemon.on("session/attach", ({ session }) => attached(session, { reattach }));
+            await resume();
+            strictEqual(shown.debugged.length, 1);
+        });
+
+        it("is left alone while another window of the same folder debugs it", async () => {
+            daemon.on("session/list", () => ({ sessions: [info(ready.session, { attended: true })] }));
+            await resume();
+            ok(daemon.names().every((name) => name === "session/list"), String(daemon.names()));
+            deepStrictEqual([reloaded.all, shown.debugged], [[], []]);
+            reloaded.started("mine", { ...run, plan: "p2" }, { ...ready, session: "mine0000" }, true);
+            const remembered = memory.get<{ session: string }[]>("mirrord.sessions").map((one) => one.session);
+            deepStrictEqual(remembered, ["mine0000", ready.session], "the other window still remembers it");
+        });
     });
 
     it("that ended while the window was away is forgotten", async () => {
         start();
         const reloaded = new Sessions(daemon, memory, logs());
         daemon.on("session/list", () => ({ sessions: [] }));
-        await reloaded.resume();
+        await reloaded.resume(new Debuggees(memory));
         deepStrictEqual([reloaded.all, memory.get("mirrord.sessions")], [[], []]);
     });
 
     it("is followed again by the next daemon, from the last event on", async () => {
         start();
         tell(7, state("running"));
-        daemon.on("session/list", () => ({ sessions: [info(ready.session)] })).on("session/attach", ({ session }) => info(session));
+        daemon.on("session/list", () => ({ sessions: [info(ready.session)] })).on("session/attach", ({ session }) => attached(session));
         daemon.lost.fire();
         await soon(() => daemon.names().includes("session/attach"), "attached");
         deepStrictEqual(daemon.asked.at(-1)?.params, { session: ready.session, fromSeq: 7 });
@@ -170,18 +229,27 @@ describe("a session", () => {
 });
 
 describe("the end of a debug session", () => {
-    const session = (id: string) => ({ id, configuration: {} }) as unknown as vscode.DebugSession;
+    type Tracker = { onWillReceiveMessage?(message: unknown): void; onDidSendMessage?(message: unknown): void };
+    const session = (id: string, configuration: Record<string, unknown> = {}) =>
+        ({ id, configuration: { __mirrordPlan: "p1", request: "launch", ...configuration } }) as unknown as vscode.DebugSession;
     let daemon: FakeDaemon;
     let sessions: Sessions;
+    let debuggees: Debuggees;
     let runs: Runs;
     beforeEach(() => {
         reset();
         daemon = new FakeDaemon().on("session/stop", () => ({ ended: [], agents: [] })).on("session/forget", () => ({}));
-        sessions = new Sessions(daemon, new Memory(), logs());
-        runs = new Runs(daemon, sessions, logs(), { grace: 5, restart: 20 });
+        const memory = new Memory();
+        sessions = new Sessions(daemon, memory, logs());
+        debuggees = new Debuggees(memory);
+        runs = new Runs(daemon, sessions, debuggees, logs(), { grace: 5, restart: 20 });
         sessions.started("app", run, ready, true);
     });
     const wait = (time = 60) => new Promise((resolve) => setTimeout(resolve, time));
+    const tracker = (of: vscode.DebugSession) => runs.createDebugAdapterTracker(of) as Tracker;
+    const tell = (of: vscode.DebugSession, command: string, terminateDebuggee?: boolean) =>
+        tracker(of).onWillReceiveMessage?.({ command, arguments: terminateDebuggee === undefined ? { restart: false } : { restart: false, terminateDebuggee } });
+    const stops = () => daemon.asked.filter(({ name }) => name === "session/stop").map(({ params }) => params);
 
     it("ends its mirrord session when that does not end by itself, then forgets the plan", async () => {
         runs.started(session("a"), "p1");
@@ -211,7 +279,7 @@ describe("the end of a debug session", () => {
 
     it("by \"disconnect\" leaves program and session running", async () => {
         runs.started(session("a"), "p1");
-        runs.createDebugAdapterTracker(session("a")).onWillReceiveMessage?.({ command: "disconnect", arguments: { terminateDebuggee: false } });
+        tell(session("a"), "disconnect", false);
         runs.ended(session("a"), "p1");
         await wait();
         deepStrictEqual(daemon.names(), []);
@@ -219,9 +287,91 @@ describe("the end of a debug session", () => {
     });
 
     it("of a run without mirrord is nobody's business", async () => {
-        runs.started(session("a"), undefined);
-        runs.ended(session("a"), undefined);
+        const other = session("a", { __mirrordPlan: undefined });
+        strictEqual(runs.createDebugAdapterTracker(other), undefined);
+        runs.started(other, undefined);
+        runs.ended(other, undefined);
         await wait();
         deepStrictEqual(daemon.names(), []);
+    });
+
+    it("that ends its program itself is not helped", async () => {
+        tell(session("a"), "terminate");
+        tell(session("a"), "restart");
+        tell(session("a"), "disconnect", true);
+        await wait();
+        deepStrictEqual(daemon.names(), []);
+    });
+
+    describe("whose debugger leaves the program to us", () => {
+        const launch = (id: string) => session(id, { __mirrordStops: true });
+        const attach = (id: string) => session(id, { __mirrordStops: true, request: "attach" });
+
+        it("ends the program when the user stops, and at once when asked again", async () => {
+            runs.started(launch("a"), "p1");
+            tell(launch("a"), "terminate");
+            tell(launch("a"), "disconnect", true);
+            runs.ended(launch("a"), "p1");
+            await wait(10);
+            deepStrictEqual(stops(), [{ session: ready.session }, { session: ready.session, graceMs: 0 }]);
+        });
+
+        it("ends the program when it is restarted, be it by a child's toolbar", async () => {
+            const child = { id: "b", configuration: {}, parentSession: launch("a") } as unknown as vscode.DebugSession;
+            tell(child, "disconnect", true);
+            deepStrictEqual(stops(), [], "a child's end is not the program's");
+            tell(child, "restart");
+            deepStrictEqual(stops(), [{ session: ready.session }]);
+        });
+
+        it("lets it live when the window drops the adapter", async () => {
+            runs.started(launch("a"), "p1");
+            tell(launch("a"), "disconnect");
+            runs.dispose();
+            await wait();
+            deepStrictEqual(daemon.names(), []);
+        });
+
+        it("ends it without a grace when the debug session is over for another reason", async () => {
+            runs = new Runs(daemon, sessions, debuggees, logs(), { grace: 60_000, restart: 60_000 });
+            runs.started(launch("a"), "p1");
+            runs.ended(launch("a"), "p1");
+            await soon(() => stops().length === 1, "stopped");
+            runs.dispose();
+        });
+
+        it("ends an attached program by \"disconnect\", which is its toolbar's stop", async () => {
+            runs.started(attach("a"), "p1");
+            tell(attach("a"), "disconnect", false);
+            runs.ended(attach("a"), "p1");
+            await wait(10);
+            deepStrictEqual(stops(), [{ session: ready.session }]);
+        });
+
+        it("stops nothing when VS Code tidies up after an attached program's end", async () => {
+            runs.started(attach("a"), "p1");
+            tracker(attach("a")).onDidSendMessage?.({ type: "event", event: "terminated" });
+            tell(attach("a"), "disconnect", false);
+            runs.ended(attach("a"), "p1");
+            daemon.tell(ready.session, 1, state("ended"));
+            await wait();
+            deepStrictEqual(stops(), []);
+        });
+
+        it("begins an attached program anew when it is restarted", async () => {
+            await debuggees.keep("p1", undefined, { type: "node", request: "launch", name: "app", __mirrordPlan: "p1" });
+            tell(attach("a"), "restart");
+            await soon(() => shown.debugged.length === 1, "launched");
+            deepStrictEqual([stops(), shown.commands], [[{ session: ready.session }], ["stop a"]]);
+            strictEqual(shown.debugged[0]?.config["request"], "launch");
+        });
+
+        it("begins it by the plan that VS Code's restart has made, and its task is not run twice", async () => {
+            await debuggees.keep("p1", undefined, { type: "node", request: "launch", name: "app", __mirrordPlan: "p1" });
+            const resolved = { type: "node", request: "launch", name: "app", __mirrordPlan: "p2" };
+            tracker(attach("a")).onWillReceiveMessage?.({ command: "restart", arguments: { arguments: { ...resolved, preLaunchTask: "build" } } });
+            await soon(() => shown.debugged.length === 1, "launched");
+            deepStrictEqual(shown.debugged[0]?.config, resolved);
+        });
     });
 });

@@ -66,7 +66,7 @@ export function refusal(data: Record<string, unknown>, code = -32000): Error {
 }
 
 export function planned(action: PlanAnswer["action"], more: Partial<PlanAnswer> = {}): PlanAnswer {
-    return { action, reason: null, configFile: null, target: null, notices: [], patch: null, plan: null, ...more };
+    return { action, reason: null, configFile: null, target: null, notices: [], patch: null, plan: null, editorStops: false, ...more };
 }
 
 export const run = planned("run", { plan: "p1", target: "deployment/shop", patch: { program: "wrapped", env: { A: null } } });

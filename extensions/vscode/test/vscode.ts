@@ -216,6 +216,7 @@ export const shown = {
     commands: [] as string[],
     registered: [] as string[],
     executed: [] as Task[],
+    debugged: [] as { folder: unknown; config: Record<string, unknown>; options: unknown }[],
     /** What `showQuickPick` and `showInputBox` answer, in order. */
     answers: [] as (string | undefined)[],
     asked: [] as unknown[],
@@ -308,6 +309,13 @@ export const debug = {
     registerDebugAdapterTrackerFactory: (type: string) => registered(`tracker ${type}`),
     onDidStartDebugSession: () => new Disposable(() => undefined),
     onDidTerminateDebugSession: () => new Disposable(() => undefined),
+    async startDebugging(folder: unknown, config: Record<string, unknown>, options: unknown): Promise<boolean> {
+        shown.debugged.push({ folder, config, options });
+        return shown.settings["debugging fails"] !== true;
+    },
+    async stopDebugging(session: { id: string }): Promise<void> {
+        shown.commands.push(`stop ${session.id}`);
+    },
 };
 
 export const tasks = {
