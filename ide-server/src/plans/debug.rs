@@ -375,8 +375,7 @@ mod tests {
         let folder = std::env::temp_dir().join("mirrord-ide-kill-behavior");
         std::fs::create_dir_all(&folder).unwrap();
         let env = BTreeMap::new();
-        let way =
-            Way { program: Path::new("/bin/mirrord-ide"), plan: "abcd1234", folder: &folder, env: &env };
+        let way = way(&folder, &env);
         for (how, ours, lasts) in [
             (json!(null), true, true),
             (json!("forceful"), true, true),
