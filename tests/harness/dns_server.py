@@ -4,7 +4,9 @@ import socket
 import struct
 import threading
 
-A, AAAA, TXT, IN = 1, 28, 16, 1
+A, AAAA, TXT, PTR, IN = 1, 28, 16, 12, 1
+# What a datagram may hold, whatever larger size a client offers.
+LARGEST = 512
 
 
 def name_at(packet, at):
@@ -16,7 +18,7 @@ def name_at(packet, at):
 
 
 def answer_to(packet, names):
-    """The answer to one query: `names` maps a name to a list of addresses (A, AAAA) and `text:` values (TXT)."""
+    """The answer to one query: `names` maps a name to a list of addresses (A, AAAA), `text:` (TXT) and `name:` values (PTR)."""
     name, end = name_at(packet, 12)
     kind = struct.unpack_from("!H", packet, end)[0]
     records = []
@@ -24,6 +26,9 @@ def answer_to(packet, names):
         if value.startswith("text:"):
             text = value[5:].encode()
             record = (TXT, bytes([len(text)]) + text)
+        elif value.startswith("name:"):
+            labels = value[5:].encode().split(b".")
+            record = (PTR, b"".join(bytes([len(label)]) + label for label in labels) + b"\0")
         elif ":" in value:
             record = (AAAA, socket.inet_pton(socket.AF_INET6, value))
         else:
@@ -55,7 +60,10 @@ class DnsServer:
                 packet, peer = self.udp.recvfrom(4096)
                 if not packet:
                     return
-                self.udp.sendto(self.answer(packet), peer)
+                answer = self.answer(packet)
+                if len(answer) > LARGEST:  # the question alone, and the word that it is cut: ask by TCP
+                    answer = answer[:2] + struct.pack("!HHHHH", 0x8380, 1, 0, 0, 0) + answer[12:name_at(packet, 12)[1] + 4]
+                self.udp.sendto(answer, peer)
             except (OSError, IndexError, struct.error):
                 if self.udp.fileno() < 0:
                     return

@@ -202,11 +202,13 @@ class LocalPod:
         pod("route", "add", "default", "via", self.client_address)
         pod("route", "add", "default", "via", self.client_address6)
 
-    def start(self, argv: list[str], *, image: Path | None, env=None, files=None, programs=None, volumes=None, scratch=None, cwd="/") -> int:
+    def start(self, argv: list[str], *, image: Path | None, env=None, files=None, programs=None, volumes=None, scratch=None, shared=None, binds=(),
+              links=None, cwd="/") -> int:
         """Starts a container in the pod and answers with the pid of its first process, as this machine knows it.
 
         `image` is the root file system below (None: an empty one); `programs` maps a path in the container to a file of this machine, `files` a path to its content, `volumes` a
-        mount point to its files, `scratch` one that is written to (as an emptyDir is) to its size. What every pod of these tests has (greeting, banner, secret) comes with it.
+        mount point to its files, `scratch` one that is written to (as an emptyDir is) to its size, `shared` one to a folder that `share` made; `binds` are paths of this machine that are there too;
+        `links` maps a link to its text. What every pod of these tests has (greeting, banner, secret) comes with it.
         """
         spec = {
             "argv": argv, "image": image and str(image), "cwd": cwd, "hostname": self.hostname, "log": str(self.log),
@@ -215,6 +217,7 @@ class LocalPod:
             "files": files or {}, "programs": programs or {},
             "volumes": {"/etc/sample": {"banner.txt": self.banner + "\n"}, "/var/run/secrets/sample": {"token": self.secret}} | (volumes or {}),
             "scratch": scratch or {},
+            "shared": shared or {}, "binds": [str(path) for path in binds], "links": links or {},
             "hosts": f"127.0.0.1 localhost\n::1 localhost\n{self.address} {self.hostname}\n203.0.113.9 only-in-hosts\n",
             "resolv_conf": f"search sample.svc.example svc.example\nnameserver {DNS_ADDRESS}\noptions ndots:5\n",
         }
@@ -223,6 +226,12 @@ class LocalPod:
         kinds = ("pid", "mnt", "uts")
         self.namespaces |= {os.readlink(f"/proc/{pid}/ns/{kind}") for kind in kinds}
         return pid
+
+    def share(self, name: str) -> str:
+        """An empty file system that containers of this pod can have mounted together; what `shared` names."""
+        at = f"{self.folder}/base/shared-{name}"
+        self.pod.ask({"do": "share", "at": at})
+        return at
 
     def start_sample(self, program="python", **options) -> int:
         """Starts the sample service, waits until it answers inside the pod, and gives its pid."""

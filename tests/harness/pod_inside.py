@@ -94,6 +94,8 @@ def build_root(base, spec):
         with open(source, "rb") as file:
             write(upper + path, file.read())
         os.chmod(upper + path, 0o755)
+    for path, target in spec["links"].items():
+        os.symlink(target, upper + path)
     kubelet_files = {"/etc/hosts": spec["hosts"], "/etc/resolv.conf": spec["resolv_conf"], "/etc/hostname": spec["hostname"] + "\n"}
     for path, content in kubelet_files.items():
         write(f"{base}/kubelet{path}", content)
@@ -107,6 +109,12 @@ def build_root(base, spec):
         volume(root + path, files)
     for path, size in spec["scratch"].items():
         mount("scratch", root + path, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=777,size={size}")
+    for path, source in (spec["shared"] | {path: path for path in spec["binds"]}).items():
+        if os.path.isdir(source):
+            os.makedirs(root + path, exist_ok=True)
+        elif not os.path.exists(root + path):
+            write(root + path, "")
+        mount(source, root + path, None, MS_BIND)
     mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount("dev", f"{root}/dev", "tmpfs", MS_NOSUID, "mode=755")
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
@@ -233,6 +241,10 @@ def serve(control, base):
                     descriptors, answer = [made.detach()], {}
                 case "start":
                     answer = start_container(f"{base}/{len(os.listdir(base))}", command["spec"])
+                case "share":
+                    os.makedirs(command["at"])
+                    mount("shared", command["at"], "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+                    answer = {}
                 case "nft":
                     answer = {"tables": nft_tables()}
                 case "ip":

@@ -100,6 +100,31 @@ def samples(install: bool):
         stamped(java, [recipe, examples / "java"], lambda: run(["javac", "-g", "-d", java, examples / "java/App.java"]))
 
 
+def probes(install: bool):
+    """The programs of the conformance cases: C with three libraries, Go with and without cgo, Rust with musl, Java."""
+    try:
+        packages({"musl-tools": has("musl-gcc"), "ruby": has("ruby")}, install)
+    except Missing as reason:
+        say(f"some conformance cells are skipped: {reason}")
+    source, built = places.ROOT / "tests/conformance/probes", places.cache() / "probes"
+    recipe, c = Path(__file__), sorted((source / "c").glob("*.c"))
+
+    def make(name, part, command, **options):
+        stamped(built / name, [recipe, source / part], lambda: run(command, **options))
+
+    # glibc's static archive warns that names need its shared libraries, which are there.
+    for name, compiler in [("c-glibc", ["gcc"]), ("c-glibc-static", ["gcc", "-static"]), ("c-musl", ["musl-gcc", "-static"])]:
+        if has(compiler[0]):
+            make(name, "c", [*compiler, "-O1", "-g", "-pthread", "-Wall", "-Werror", "-Wno-unused-result", "-o", built / name, *c])
+    for name, cgo, flags in [("go-static", "0", "-s -w"), ("go-cgo", "1", "")]:
+        make(name, "go", ["go", "build", "-trimpath", "-ldflags", flags, "-o", built / name, "."], cwd=source / "go", env=os.environ | {"CGO_ENABLED": cgo})
+    musl_target = f"{os.uname().machine}-unknown-linux-musl"
+    if has("rustc") and (Path(run(["rustc", "--print", "sysroot"]).strip()) / "lib/rustlib" / musl_target).exists():
+        make("rust-musl", "rust", ["rustc", "--edition", "2024", "-O", "--target", musl_target, "-o", built / "rust-musl", source / "rust/probe.rs"])
+    if has("javac"):
+        make("java", "java", ["javac", "-d", built / "java", *sorted((source / "java").glob("*.java"))])
+
+
 def namespaces(install: bool):
     """The tools by which local targets are made, and the agent's rules looked at from outside."""
     packages({"nftables": has("nft"), "iproute2": has("ip"), "util-linux": has("unshare", "nsenter")}, install)
@@ -126,6 +151,7 @@ def local(install: bool):
     except Missing as reason:
         say(f"no Java here, its tests are skipped: {reason}")
     samples(install)
+    probes(install)
     python_root()
     if not os.environ.get("MIRRORD_IDE_BIN"):
         musl()
