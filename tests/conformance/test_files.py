@@ -196,14 +196,3 @@ print(sorted(os.listdir("/made-up")), os.readlink("/made-up/link"), int(os.stat(
         equal(inside(scene, "/data/logs/old/then").read_text(), "pod")
         equal(Path(folder, "file").read_text(), "machine")
         scene.check_nothing_left()
-
-
-def test_what_a_program_makes_is_the_pods_users():
-    if os.geteuid() != 0:
-        raise Skip("only root has other users at hand")
-    with LocalScene(scratch={"/data": "1m"}) as scene:
-        session = scene.exec(shell("echo x > /data/file; mkdir /data/dir; stat -c %u /data/file /data/dir"), feature=WRITABLE)
-        equal((session.wait(), session.stdout.split()), (0, ["0", "0"]), session.printed())
-        owner = os.stat(f"/proc/{scene.pid}").st_uid
-        equal([inside(scene, f"/data/{name}").stat().st_uid for name in ("file", "dir")], [owner, owner])
-        scene.check_nothing_left()

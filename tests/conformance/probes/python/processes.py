@@ -68,6 +68,9 @@ def storm(p):
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
     for _ in range(200):
         read_well += read(p.dir("file")) != ""
+    end = time.monotonic() + 5
+    while len(alarms) < 3 and time.monotonic() < end:  # a fast machine reads the file that often between two of them
+        pass
     signal.setitimer(signal.ITIMER_REAL, 0)
     p.saw("read", (read_well, len(alarms) > 2, read(p.dir("file"))))
 
