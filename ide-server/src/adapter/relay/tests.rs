@@ -204,6 +204,7 @@ fn a_launch_that_fails_is_no_program_to_wait_for() {
     let mut talk = Talk::begun();
     talk.answered("initialize", json!({}), capable());
     let launch = talk.asks("launch", json!({}));
+    talk.answered("configurationDone", json!({}), json!({}));
     talk.relay.adapter_says(json!({ "seq": 9, "type": "response", "request_seq": launch["seq"], "command": "launch", "success": false }));
     assert_eq!(names(&passed(talk.reload())), ["disconnect"]);
 }
