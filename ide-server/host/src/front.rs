@@ -62,7 +62,7 @@ fn try_to_run(launch: &Launch, say: &mut dyn Say) -> std::io::Result<i32> {
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(os)?;
     let signals = block_signals()?;
     let (mut ours, theirs) = UnixStream::pair()?;
-    let (terminal, inside) = match launch.outlives_editor.then(Terminal::open).transpose()?.flatten() {
+    let (terminal, inside) = match own_terminal(launch, say) {
         Some((terminal, inside)) => (Some(terminal), Some(inside)),
         None => (None, None),
     };
@@ -98,6 +98,16 @@ fn try_to_run(launch: &Launch, say: &mut dyn Say) -> std::io::Result<i32> {
         terminal.drain();
     }
     Ok(signal.map_or(status, die_by))
+}
+
+/// A terminal of the program's own, where it is to outlive the editor's and one can be had.
+fn own_terminal(launch: &Launch, say: &mut dyn Say) -> Option<(Terminal, OwnedFd)> {
+    launch.outlives_editor.then(Terminal::open)?.unwrap_or_else(|error| {
+        say.notice(&format!(
+            "the program will end with this terminal, as none can be made for it alone: {error}"
+        ));
+        None
+    })
 }
 
 /// Passes on what comes until the program has ended; the front's own exit status, or the signal to end by.
