@@ -241,8 +241,15 @@ impl Sockets {
 pub(super) fn accept(sockets: &Arc<Sockets>, call: Call) -> Verdict {
     let Ok((fd, cookie)) = sockets.socket(&call) else { return Verdict::CONTINUE };
     let ours = lock(&sockets.state).listeners.values().any(|listening| listening.cookie == cookie);
-    // Blocking with nothing pending: only the kernel can wait without making the thread deaf to signals.
-    if !ours || !sys::is_readable(&fd) {
+    if !ours {
+        return Verdict::CONTINUE;
+    }
+    if !sys::is_readable(&fd) {
+        // Were this left to the kernel, it would tell the relay's address of a connection that comes right now.
+        if sys::is_nonblocking(&fd) {
+            return Verdict::fail(libc::EAGAIN);
+        }
+        // Only the kernel can wait without making the thread deaf to signals.
         return Verdict::CONTINUE;
     }
     let Some(family) = super::inet_family(&fd) else { return Verdict::CONTINUE };
