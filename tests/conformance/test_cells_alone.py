@@ -7,6 +7,7 @@ import socket
 import struct
 from pathlib import Path
 
+from cells import MODES
 from harness.scene import LocalScene
 from harness.testing import Skip, contains, equal, refused
 
@@ -17,6 +18,15 @@ connection = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 print("connected from", connection.getsockname()[1], flush=True)
 time.sleep(30)
 """
+
+
+def test_the_layer_is_loaded_in_the_hybrid_and_not_with_traps_only():
+    look = 'test -n "$LD_PRELOAD" && grep -q "${LD_PRELOAD%%:*}" /proc/self/maps && echo loaded || echo bare'
+    with LocalScene() as scene:
+        for mode, before in MODES.items():
+            session = scene.exec([*before, "sh", "-c", look])
+            equal((session.wait(), session.stdout.strip()), (0, "loaded" if mode == "hybrid" else "bare"), session.printed())
+        scene.check_nothing_left()
 
 
 def listeners_of(pids):
