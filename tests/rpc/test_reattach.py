@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 import urllib.request
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from harness.scene import LocalScene
 from harness.testing import alive, contains, equal, eventually, limit
 from harness.wire import Wire
 
+LEASE = 30  # seconds that an editor may be away
 NODE = "console.log('ready'); setInterval(() => {}, 1000);"
 
 
@@ -94,6 +96,23 @@ def test_an_editor_that_crashed_does_not_get_its_program_back():
             told = reattach(other, one["session"])
             equal((told["reattach"], told["reattachRefused"]), (None, "its editor crashed"))
             assert alive(one["host"]["debuggee_pid"]), "nobody has ended it yet"
+
+
+@limit(120)
+def test_an_editor_that_leaves_again_has_all_of_its_lease():
+    with node() as (scene, wire, run):
+        one = running(wire)
+        wire.close()
+        left = time.monotonic()
+        socket = scene.laptop.daemon()["socket"]
+        with Wire(socket) as watching:
+            eventually(lambda: not running(watching)["attended"], "the editor has left")
+            time.sleep(LEASE - 8)
+            with Wire(socket, editor=True) as back:
+                reattach(back, one["session"])
+            # The first lease would be over now, while the editor is away for the second time.
+            time.sleep(max(0.0, left + LEASE + 4 - time.monotonic()))
+            equal([(each["session"], each["state"]) for each in listed(watching)], [(one["session"], "running")])
 
 
 @limit(60)
