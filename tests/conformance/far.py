@@ -116,7 +116,10 @@ def datagrams(udp, token):
         answer = f"{token} {plain(peer)} ".encode() + got
         if got == b"big":
             answer = answer.ljust(2000, b"=")
-        threading.Timer(0.3 if got == b"late" else 0, udp.sendto, (answer, peer)).start()
+        if got == b"late":
+            threading.Timer(0.3, udp.sendto, (answer, peer)).start()
+        else:
+            udp.sendto(answer, peer)
 
 
 def background(work, *words):
