@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from harness import places
@@ -139,7 +140,7 @@ except OSError as error:
         scene.check_nothing_left()
 
 
-def test_two_programs_append_to_one_file_without_tearing():
+def test_appends_of_two_programs_and_the_pod_itself_do_not_tear():
     program = """
 import sys
 with open("/data/log", "ab", buffering=0) as log:
@@ -148,12 +149,20 @@ with open("/data/log", "ab", buffering=0) as log:
 """
     with LocalScene(scratch={"/data": "1m"}) as scene:
         script = "for name in one two; do \"$1\" -c \"$2\" $name & done; wait"
+        log = inside(scene, "/data/log")
         session = scene.exec(["sh", "-c", script, "sh", sys.executable, program], feature=WRITABLE)
+        pods = 0
+        with open(log, "ab", buffering=0) as file:
+            while session.alive() and pods < 20_000:
+                file.write(f"pod {pods:05}\n".encode())
+                pods += 1
+                time.sleep(0.0005)
         equal(session.wait(30), 0, session.printed())
-        lines = inside(scene, "/data/log").read_text().splitlines()
-        for name in ("one", "two"):
-            equal([line for line in lines if line.startswith(name)], [f"{name} {number:04}" for number in range(200)], name)
-        equal(len(lines), 400)
+        lines = log.read_text().splitlines()
+        for name, wanted in [("one", [f"one {number:04}" for number in range(200)]), ("two", [f"two {number:04}" for number in range(200)]),
+                             ("pod", [f"pod {number:05}" for number in range(pods)])]:
+            equal([line for line in lines if line.startswith(name)], wanted, name)
+        equal(len(lines), 400 + pods)
         scene.check_nothing_left()
 
 

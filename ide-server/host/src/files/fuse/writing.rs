@@ -77,7 +77,10 @@ impl Shared {
                 Arc::new(LiveFile::new(&self.pod, &mut found, access, changes))
             }
         };
-        let mut flags = if file.is_sizeless() { abi::FOPEN_DIRECT_IO } else { abi::FOPEN_KEEP_CACHE };
+        // Through its pages the kernel sends a write that crosses two of them in two pieces, and what somebody else
+        // appends comes between them.
+        let is_direct = file.is_sizeless() || flags & libc::O_APPEND != 0;
+        let mut flags = if is_direct { abi::FOPEN_DIRECT_IO } else { abi::FOPEN_KEEP_CACHE };
         if !access.write {
             flags |= abi::FOPEN_NOFLUSH;
         }
