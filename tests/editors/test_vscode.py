@@ -310,6 +310,11 @@ def test_a_reload_while_debugging_node_in_a_terminal_keeps_program_session_and_d
     reload_mid_session(NODE, "reload-terminal", holds_stop=False, console="integratedTerminal")
 
 
+@limit(300)
+def test_a_reload_while_debugging_python_stands_where_it_stood():
+    reload_mid_session(PYTHON, "reload-python", holds_stop=True)
+
+
 @limit(240)
 def test_a_restart_after_a_reload_runs_the_program_anew():
     with scene_with_editor() as (scene, server), Window(server, NODE.folder(server, "reload-restart", mirrord=steals(scene)), "reload-restart") as window:
