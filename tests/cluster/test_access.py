@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness import main_job, places, survival
-from harness.cluster import MANAGED, Cluster, kubeconfig
+from harness.cluster import MANAGED, Cluster, ClusterError, kubeconfig
 from harness.dap import free_port
 from harness.laptop import Laptop
 from harness.local_pod import made_up
 from harness.proxy import HttpsProxy, ImpatientProxy
 from harness.scene import ClusterScene
-from harness.testing import alive, contains, equal, eventually, limit, refused
+from harness.testing import alive, contains, equal, eventually, limit, refused, retried
 from harness.wire import Wire
 
 CONFIG = {"agent": {"image": "localhost/mirrord-ide-agent:test"}}
@@ -415,7 +415,9 @@ def test_who_reads_every_object_of_a_session_cannot_speak_to_its_agent():
         reader = Cluster(Path(reader_config), "sample")
         equal(reader.kubectl("auth", "can-i", "create", "pods/exec", check=False).strip(), "no")
         pod = reader.get("pods", "-l", f"{MANAGED},mirrord-ide/target-uid={scene.sample.pod_uid}")["items"][0]
-        read = set(strings(reader.get(",".join(kinds)))) | {reader.kubectl("logs", pod["metadata"]["name"])}
+        # The kubelet learns that a container runs a moment after it does.
+        log = retried(lambda: reader.kubectl("logs", pod["metadata"]["name"]), ClusterError, 10)
+        read = set(strings(reader.get(",".join(kinds)))) | {log}
         keys = [Key(seed) for seed in kept_keys(scene.laptop)]
         assert len(keys) >= 2, "the laptop keeps no keys"
         # These are the keys in question: their public halves are what the agent was started with.
