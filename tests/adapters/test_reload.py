@@ -7,6 +7,7 @@ process that it has started for it, and its terminals. The next window launches 
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from test_adapters import C, GO, INTEGRATED, INTERNAL, PYTHON, Editor, Row, Run, debugging, scripts, stops_and_answers, window
 
@@ -183,18 +184,12 @@ def abandoned(row: Row, **console):
 
 
 @limit(150)
-def test_python_that_nobody_comes_back_to_ends_after_the_lease():
-    abandoned(PYTHON, console=INTEGRATED)
-
-
-@limit(150)
-def test_go_that_nobody_comes_back_to_ends_after_the_lease():
-    abandoned(GO, console=INTERNAL)
-
-
-@limit(150)
-def test_c_that_nobody_comes_back_to_ends_after_the_lease():
-    abandoned(C)
+def test_what_nobody_comes_back_to_ends_after_the_lease():
+    # Side by side, as each waits the lease out.
+    with ThreadPoolExecutor(3) as windows:
+        abandonings = [windows.submit(abandoned, PYTHON, console=INTEGRATED), windows.submit(abandoned, GO, console=INTERNAL), windows.submit(abandoned, C)]
+    for abandoning in abandonings:
+        abandoning.result()
 
 
 @limit(120)
