@@ -290,6 +290,9 @@ def reload_mid_session(program: Program, name: str, holds_stop: bool, **launch):
             window.wait_for(".codicon-debug-stackframe")
             window.press("F5")
         scene.check(asked.answer() | ({"address": scene.name_address} if program is C else {}), "in the middle", program.name, local=True)
+        # The kubelet's probes are stolen too: a stop this long may take the pod out of its Service for a while.
+        time.sleep(5)
+        eventually(lambda: any(one.get("addresses") for one in scene.cluster.get("endpoints", scene.sample.label).get("subsets") or []), "the Service has its pod", 30)
         answered(scene, window, program, stop_by_request(scene, server, window, program, "at last"), "at last")
         window.keep("at-last")
         window.press("Shift+F5")
