@@ -11,7 +11,7 @@ mod incoming;
 mod made;
 mod outgoing;
 mod relay;
-mod table;
+pub mod table;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,7 @@
 //! Whose a TCP connection over loopback is: a debugger runs code for whoever speaks to it.
 
-use std::net::{IpAddr, SocketAddr};
+use session_host::sockets::table::Row;
+use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
 /// Whether this user made the connection. One that does not come over loopback was let in by who chose the address.
@@ -18,27 +19,9 @@ pub(super) fn is_ours(stream: &TcpStream) -> bool {
 
 /// The user whose socket has the address `ours` and is connected to `theirs`.
 fn owner(table: &str, ours: SocketAddr, theirs: SocketAddr) -> Option<u32> {
-    let wanted = (ours.ip().to_canonical(), ours.port(), theirs.ip().to_canonical(), theirs.port());
-    table.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let (local, remote) = (address(fields.get(1)?)?, address(fields.get(2)?)?);
-        ((local.0, local.1, remote.0, remote.1) == wanted).then(|| fields.get(7)?.parse().ok())?
-    })
-}
-
-/// The kernel writes words of an address as numbers of this machine.
-fn address(text: &str) -> Option<(IpAddr, u16)> {
-    let (words, port) = text.split_once(':')?;
-    let word = |at: usize| u32::from_str_radix(words.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
-    let ip = match words.len() {
-        8 => IpAddr::from(word(0)?),
-        32 => {
-            let all = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
-            IpAddr::from(<[u8; 16]>::try_from(all).ok()?).to_canonical()
-        }
-        _ => return None,
-    };
-    Some((ip, u16::from_str_radix(port, 16).ok()?))
+    let plain = |addr: SocketAddr| (addr.ip().to_canonical(), addr.port());
+    let fits = |row: &Row| plain(row.local) == plain(ours) && plain(row.remote) == plain(theirs);
+    table.lines().filter_map(Row::read).find(fits).map(|row| row.uid)
 }
 
 #[cfg(test)]
@@ -57,10 +40,8 @@ mod tests {
         assert_eq!(owner(TABLE, client, server), Some(33));
         assert_eq!(owner(TABLE, "[::ffff:127.0.0.1]:50000".parse().unwrap(), server), Some(33));
         assert_eq!(owner(TABLE, "127.0.0.1:50001".parse().unwrap(), server), None);
-        assert_eq!(
-            address("0000000000000000FFFF00000100007F:0050").unwrap(),
-            ("127.0.0.1".parse().unwrap(), 80)
-        );
+        let mapped = TABLE.replace("0100007F:", "0000000000000000FFFF00000100007F:");
+        assert_eq!(owner(&mapped, client, server), Some(33));
     }
 
     #[tokio::test]

@@ -2,8 +2,9 @@
 
 use crate::adapter::holder_waits;
 use serde_json::{Value, json};
+use session_host::sockets::table::{LISTEN, Row, inode_in};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -90,36 +91,13 @@ fn listeners(pid: i32) -> Vec<SocketAddr> {
     let mut by_inode = BTreeMap::new();
     for table in ["tcp", "tcp6"] {
         let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-        by_inode.extend(text.lines().filter_map(listener).filter(|(_, addr)| addr.ip().is_loopback()));
+        let rows = text.lines().filter_map(Row::read);
+        let listening = rows.filter(|row| row.state == LISTEN && row.local.ip().is_loopback());
+        by_inode.extend(listening.map(|row| (row.inode, row.local)));
     }
     let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
-    let sockets = entries.flatten().filter_map(|entry| {
-        let link = std::fs::read_link(entry.path()).ok()?;
-        link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
-    });
+    let sockets = entries.flatten().filter_map(|entry| inode_in(&std::fs::read_link(entry.path()).ok()?));
     sockets.filter_map(|inode| by_inode.get(&inode).copied()).collect()
-}
-
-/// The inode and the address of a line of `/proc/net/tcp` or `tcp6` that listens.
-fn listener(line: &str) -> Option<(u64, SocketAddr)> {
-    const LISTENS: &str = "0A";
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-    if *state != LISTENS {
-        return None;
-    }
-    let (ip, port) = local.split_once(':')?;
-    // Words of 32 bits in this machine's order, which hold an address in the network's.
-    let word = |at: usize| u32::from_str_radix(ip.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
-    let ip = match ip.len() {
-        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
-        32 => {
-            let bytes = [word(0)?, word(1)?, word(2)?, word(3)?].concat();
-            IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?))
-        }
-        _ => return None,
-    };
-    Some((inode.parse().ok()?, SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?)))
 }
 
 /// Whether what listens at `addr` says that it is Node's inspector.
@@ -145,18 +123,16 @@ mod tests {
 
     #[test]
     fn a_listening_line_of_either_table_is_read() {
+        let read = |line: &str| Row::read(line).map(|row| (row.state, row.inode, row.local));
         let line = "   3: 0100007F:240D 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4711 1";
-        assert_eq!(listener(line), Some((4711, "127.0.0.1:9229".parse().unwrap())));
+        assert_eq!(read(line), Some((LISTEN, 4711, "127.0.0.1:9229".parse().unwrap())));
         let line = "   3: 00000000000000000000000001000000:240D 00000000000000000000000000000000:0000 0A \
                     00000000:00000000 00:00000000 00000000  1000        0 4712 1";
-        assert_eq!(listener(line), Some((4712, "[::1]:9229".parse().unwrap())));
+        assert_eq!(read(line), Some((LISTEN, 4712, "[::1]:9229".parse().unwrap())));
         let connected =
             "   3: 0100007F:240D 0100007F:9999 01 00000000:00000000 00:00000000 00000000  1000 0 4711 1";
-        assert_eq!(listener(connected), None);
-        assert_eq!(
-            listener("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt"),
-            None
-        );
+        assert!(read(connected).is_some_and(|(state, ..)| state != LISTEN));
+        assert_eq!(read("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt"), None);
     }
 
     /// Serves one answer on loopback and gives its address.

@@ -10,13 +10,14 @@
 //! before a port is bound and before a connection is handed in. Sockets are known by their inode numbers here, which
 //! the kernel gives out anew after four thousand million others.
 
+use super::table::inode_in;
 use crate::sys::{self, Errno};
 use crate::traps::Call;
 use crate::traps::notify::Answer;
 use crate::traps::process::lock;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -116,12 +117,7 @@ fn inode_of(tid: u32, fd: RawFd) -> Result<u64, Errno> {
     let link = std::fs::read_link(format!("/proc/{tid}/fd/{fd}")).map_err(|error| {
         if error.kind() == std::io::ErrorKind::NotFound { libc::EBADF } else { libc::EPERM }
     })?;
-    parse_link(&link).ok_or(libc::EPERM)
-}
-
-/// `socket:[123]`
-fn parse_link(link: &Path) -> Option<u64> {
-    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    inode_in(&link).ok_or(libc::EPERM)
 }
 
 /// Who has these sockets, among the processes below this one.
@@ -133,7 +129,7 @@ fn holders(inodes: &HashSet<u64>) -> HashMap<u64, (u32, RawFd)> {
         for entry in entries.flatten() {
             any = true;
             if let Ok(link) = std::fs::read_link(entry.path())
-                && let Some(inode) = parse_link(&link)
+                && let Some(inode) = inode_in(&link)
                 && inodes.contains(&inode)
                 && let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok())
             {
@@ -157,11 +153,12 @@ fn holders(inodes: &HashSet<u64>) -> HashMap<u64, (u32, RawFd)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn a_socket_is_known_by_its_link_in_proc() {
-        assert_eq!(parse_link(Path::new("socket:[4026]")), Some(4026));
-        assert_eq!(parse_link(Path::new("pipe:[4026]")), None);
-        assert_eq!(parse_link(Path::new("/tmp/socket:[1]")), None);
+        assert_eq!(inode_in(Path::new("socket:[4026]")), Some(4026));
+        assert_eq!(inode_in(Path::new("pipe:[4026]")), None);
+        assert_eq!(inode_in(Path::new("/tmp/socket:[1]")), None);
     }
 }

@@ -1,6 +1,43 @@
-//! The kernel's table of TCP connections: what a socket that cannot be had is connected to.
+//! The kernel's table of TCP sockets (proc(5), `/proc/PID/net/tcp` and `tcp6`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+/// The state of a socket that listens.
+pub const LISTEN: u8 = 0x0a;
+
+/// One socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its own address.
+    pub local: SocketAddr,
+    /// The other end; port 0 where there is none.
+    pub remote: SocketAddr,
+    /// As the kernel counts them; see [`LISTEN`].
+    pub state: u8,
+    /// Whose it is.
+    pub uid: u32,
+    /// Its inode number.
+    pub inode: u64,
+}
+
+impl Row {
+    /// Reads a line; `None` for the heading.
+    #[must_use]
+    pub fn read(line: &str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (local, remote) = (address(words.next()?)?, address(words.next()?)?);
+        let state = u8::from_str_radix(words.next()?, 16).ok()?;
+        let uid = words.nth(3)?.parse().ok()?;
+        Some(Self { local, remote, state, uid, inode: words.nth(1)?.parse().ok()? })
+    }
+}
+
+/// The inode number in the text of a link `/proc/PID/fd/N` to a socket: `socket:[123]`.
+#[must_use]
+pub fn inode_in(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
 
 /// One socket that is connected, or being connected.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,15 +52,9 @@ pub(super) struct Connection {
 pub(super) fn connection(tid: u32, inode: u64) -> Option<Connection> {
     [("tcp", libc::AF_INET), ("tcp6", libc::AF_INET6)].into_iter().find_map(|(file, family)| {
         let text = std::fs::read_to_string(format!("/proc/{tid}/net/{file}")).ok()?;
-        let peer = text.lines().skip(1).find_map(|line| peer_of(line, inode))?;
+        let peer = text.lines().filter_map(Row::read).find(|row| row.inode == inode)?.remote;
         (peer.port() != 0).then_some(Connection { family, peer })
     })
-}
-
-fn peer_of(line: &str, inode: u64) -> Option<SocketAddr> {
-    let mut words = line.split_ascii_whitespace();
-    let peer = words.nth(2)?;
-    (words.nth(6)?.parse() == Ok(inode)).then(|| address(peer)).flatten()
 }
 
 /// `0100007F:1F90`: words of four bytes, each printed as a number of this machine.
