@@ -15,14 +15,10 @@ from harness import main_job
 from harness.dap import line_of
 from harness.local_pod import made_up
 from harness.scene import Asked
-from harness.testing import equal, eventually, limit
+from harness.testing import alive, equal, eventually, limit
 from harness.wire import Wire
 
 LEASE = 30  # seconds
-
-
-def alive(pid: int) -> bool:
-    return os.path.exists(f"/proc/{pid}") and open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
 
 
 def holders(scene) -> list[str]:
